@@ -1,0 +1,27 @@
+"""Errors that a user can mend. Their text is one sentence: what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+
+class XastructError(ValueError):
+    """Base of every error raised for bad input; the command line prints its text and nothing else."""
+
+
+class SpectrumError(XastructError):
+    """A spectrum that cannot be used: not finite, not increasing, wrong edge, too short."""
+
+
+class StructureError(XastructError):
+    """A structure that cannot be used: disordered, overlapping atoms, absorber not in it."""
+
+
+class FeffError(XastructError):
+    """FEFF cannot be run on this input, or its output cannot be read."""
+
+
+class DatasetError(XastructError):
+    """A training set that is malformed, or that holds what must never be trained on."""
+
+
+class ModelError(XastructError):
+    """A model that is damaged, missing or unfit for the question asked."""

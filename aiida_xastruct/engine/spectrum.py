@@ -1,0 +1,285 @@
+"""One X-ray absorption spectrum: its data, its edge, and the forms that models see.
+
+Energies are in eV, k in 1/angstrom. The energy axis is absolute, as the source gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import SpectrumError
+
+FloatArray = NDArray[np.float64]
+Kind = Literal["XANES", "EXAFS"]
+Method = Literal["feff", "ml", "measured"]
+EnergyReference = Literal["feff", "calibrated", "nominal"]
+Normalisation = Literal["feff_xsedge50", "flat", "raw"]
+
+EDGES = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
+
+#: (electron mass) * 2 / hbar^2 in 1/(eV angstrom^2): k^2 = ETOK * (E - E0).
+ETOK = 0.26246842
+
+#: E - E0 of the grid that XANES models work on, eV, shape (121,).
+XANES_GRID: FloatArray = np.linspace(-10.0, 50.0, 121)
+
+#: k of the grid that EXAFS models work on, 1/angstrom, shape (261,).
+EXAFS_GRID: FloatArray = np.linspace(2.0, 15.0, 261)
+
+
+def edge_of(absorber: str) -> str:
+    """The edge that people measure for an element: K up to Z 50, L3 from Z 51 on."""
+    return "K" if atomic_number(absorber) <= 50 else "L3"
+
+
+def atomic_number(element: str) -> int:
+    """Atomic number of an element symbol.
+
+    Raises:
+        SpectrumError: if `element` is no symbol of an element.
+    """
+    import xraydb
+
+    try:
+        return int(xraydb.atomic_number(element))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SpectrumError(f"{element!r} is not the symbol of an element; give one such as 'Fe'.") from error
+
+
+def tabulated_edge(absorber: str, edge: str) -> float:
+    """Tabulated edge energy in eV (Elam, Ravel and Sieber, Radiat. Phys. Chem. 63, 121 (2002), through xraydb).
+
+    Raises:
+        SpectrumError: if the element has no such edge.
+    """
+    import xraydb
+
+    atomic_number(absorber)
+    try:
+        found = xraydb.xray_edge(absorber, edge)
+    except (ValueError, AttributeError) as error:
+        raise SpectrumError(f"{absorber} has no tabulated {edge} edge; choose one of its edges.") from error
+    if found is None:
+        raise SpectrumError(f"{absorber} has no tabulated {edge} edge; choose one of its edges.")
+    return float(found.energy)
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Absorption against energy for one absorbing element, validated when it is made.
+
+    Attributes:
+        energy: (n,) absolute photon energy in eV, finite and strictly increasing.
+        mu: (n,) absorption, in the unit that `normalisation` names.
+        absorber: symbol of the absorbing element.
+        edge: absorption edge, one of `EDGES`.
+        kind: XANES or EXAFS, the range that the spectrum is meant for.
+        method: who made it: feff, ml or measured.
+        energy_reference: what the energy axis is worth: feff (FEFF's own edge), calibrated or nominal.
+        normalisation: feff_xsedge50 (FEFF's own, 1 at 50 eV above the edge), flat (smooth background divided out) or raw.
+        mu0: (n,) atomic background in the unit of `mu`, where the source gives one (FEFF does).
+        e0: edge energy in eV where the source states it; `find_e0` finds it otherwise.
+        settings: how it was made, plain JSON values.
+
+    Raises:
+        SpectrumError: for anything that would make a later number silently wrong.
+    """
+
+    energy: FloatArray
+    mu: FloatArray
+    absorber: str
+    edge: str
+    kind: Kind
+    method: Method = "measured"
+    energy_reference: EnergyReference = "nominal"
+    normalisation: Normalisation = "raw"
+    mu0: FloatArray | None = None
+    e0: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("energy", "mu", "mu0"):
+            value = getattr(self, name)
+            if value is not None:
+                array = np.array(value, dtype=np.float64)
+                array.setflags(write=False)
+                object.__setattr__(self, name, array)
+        _check_choices(self)
+        _check_arrays(self)
+        tabulated_edge(self.absorber, self.edge)
+
+    def __len__(self) -> int:
+        return int(self.energy.size)
+
+    def with_e0(self) -> Spectrum:
+        """The same spectrum with its edge energy filled in."""
+        return self if self.e0 is not None else replace(self, e0=find_e0(self))
+
+
+def _check_choices(spectrum: Spectrum) -> None:
+    allowed: dict[str, tuple[str, ...]] = {
+        "edge": EDGES,
+        "kind": get_args(Kind),
+        "method": get_args(Method),
+        "energy_reference": get_args(EnergyReference),
+        "normalisation": get_args(Normalisation),
+    }
+    for name, choices in allowed.items():
+        if getattr(spectrum, name) not in choices:
+            raise SpectrumError(f"{name} is {getattr(spectrum, name)!r}; use one of {', '.join(choices)}.")
+
+
+def _check_arrays(spectrum: Spectrum) -> None:
+    energy, mu, mu0 = spectrum.energy, spectrum.mu, spectrum.mu0
+    if energy.ndim != 1 or mu.shape != energy.shape or (mu0 is not None and mu0.shape != energy.shape):
+        raise SpectrumError(f"energy has shape {energy.shape} and mu {mu.shape}; give two columns of one length.")
+    if energy.size < 10:
+        raise SpectrumError(f"the spectrum has {energy.size} points; at least 10 are needed.")
+    if not (np.isfinite(energy).all() and np.isfinite(mu).all() and (mu0 is None or np.isfinite(mu0).all())):
+        raise SpectrumError("the spectrum holds NaN or infinite values; remove those points first.")
+    if (np.diff(energy) <= 0).any():
+        raise SpectrumError("the energies do not increase from point to point; sort the scan and drop repeated energies.")
+    if energy[0] < 10.0 or energy[-1] > 200_000.0:
+        raise SpectrumError(
+            f"the energies run from {energy[0]:.6g} to {energy[-1]:.6g}; give absolute photon energies in eV (not keV, not E - E0)."
+        )
+    if spectrum.e0 is not None and not np.isfinite(spectrum.e0):
+        raise SpectrumError("E0 is not a finite number; leave it out to have it found.")
+
+
+def find_e0(spectrum: Spectrum, half_width: float = 60.0) -> float:
+    """Edge energy: the largest derivative in a window, by larch's algorithm, for FEFF and measured spectra alike.
+
+    Args:
+        spectrum: any spectrum that covers its edge.
+        half_width: eV around the tabulated edge that a measured edge is looked for in; a FEFF edge is looked for in the
+            first `half_width` eV of the file, which FEFF starts at its own edge (14 to 400 eV above the table).
+
+    Returns:
+        E0 in eV.
+
+    Raises:
+        SpectrumError: if the window holds fewer than 5 points, or the edge found lies at the end of the data.
+    """
+    if spectrum.e0 is not None:
+        return spectrum.e0
+    from larch.xafs.pre_edge import find_e0 as larch_find_e0
+
+    centre = tabulated_edge(spectrum.absorber, spectrum.edge)
+    if spectrum.energy_reference == "feff":
+        low, high = spectrum.energy[0], spectrum.energy[0] + half_width
+    else:
+        low, high = centre - half_width, centre + half_width
+    window = (spectrum.energy >= low) & (spectrum.energy <= high)
+    if window.sum() < 5:
+        raise SpectrumError(
+            f"only {int(window.sum())} points lie within {half_width:g} eV of the {spectrum.absorber} {spectrum.edge} edge at "
+            f"{centre:.1f} eV (data: {spectrum.energy[0]:.1f} to {spectrum.energy[-1]:.1f} eV); check absorber, edge and energy unit."
+        )
+    return float(larch_find_e0(spectrum.energy[window], spectrum.mu[window]))
+
+
+def energy_to_k(energy_above_e0: FloatArray) -> FloatArray:
+    """Photoelectron wavenumber in 1/angstrom, signed below the edge; `energy_above_e0` is E - E0 in eV, any shape."""
+    return np.asarray(np.sign(energy_above_e0) * np.sqrt(ETOK * np.abs(energy_above_e0)), dtype=np.float64)
+
+
+def k_to_energy(k: FloatArray) -> FloatArray:
+    """E - E0 in eV of a wavenumber in 1/angstrom, any shape."""
+    return np.asarray(np.sign(k) * np.square(k) / ETOK, dtype=np.float64)
+
+
+def smooth_background(spectrum: Spectrum, e0: float) -> FloatArray:
+    """The trend of the atomic absorption far from the edge, continued below it; shape (n,), 1 at 50 eV above the edge.
+
+    FEFF's mu0 falls with energy as the atom's cross section does (to 0.36 of its start in a light element's EXAFS range). Dividing
+    mu by mu0 itself would also divide out the edge, since mu0 goes to zero below it; so a straight line in ln(mu0) over ln(E), fitted
+    from 20 eV above the edge on, takes its place. Where a source gives no mu0, or reaches less than 30 eV above the edge, the
+    trend is one: the source has already divided it out, or the range is too short for it to matter.
+    """
+    above = spectrum.energy - e0
+    fitted = above >= 20.0
+    if spectrum.mu0 is None or above[-1] < 30.0 or fitted.sum() < 5 or (spectrum.mu0[fitted] <= 0).any():
+        return np.ones_like(spectrum.energy)
+    reference = e0 + 50.0
+    slope = np.polyfit(np.log(spectrum.energy[fitted] / reference), np.log(spectrum.mu0[fitted]), 1)[0]
+    return np.asarray((spectrum.energy / reference) ** slope, dtype=np.float64)
+
+
+def flatten(spectrum: Spectrum) -> Spectrum:
+    """The spectrum with normalisation `flat`: zero before the edge, oscillating about one after it.
+
+    FEFF spectra are divided by `smooth_background`. Measured ones go through larch's pre_edge (a line under the pre-edge, a
+    quadratic over the post-edge, whose difference at E0 is the edge step) and are flattened.
+
+    Raises:
+        SpectrumError: if a raw spectrum has too little pre-edge or post-edge to be normalised, or no edge step.
+    """
+    if spectrum.normalisation == "flat":
+        return spectrum.with_e0()
+    e0 = find_e0(spectrum)
+    if spectrum.normalisation == "feff_xsedge50":
+        background = smooth_background(spectrum, e0)
+        mu0 = None if spectrum.mu0 is None else spectrum.mu0 / background
+        return replace(spectrum, mu=spectrum.mu / background, mu0=mu0, e0=e0, normalisation="flat")
+    below, above = spectrum.energy[0] - e0, spectrum.energy[-1] - e0
+    if below > -30.0 or above < 60.0:
+        raise SpectrumError(
+            f"the scan covers {below:.0f} to {above:.0f} eV around E0; normalising needs at least -30 to 60 eV, or data already flat."
+        )
+    from larch import Group
+    from larch.xafs import pre_edge
+
+    group = Group()
+    pre_edge(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0)
+    if not np.isfinite(group.edge_step) or group.edge_step <= 0:
+        raise SpectrumError(f"the edge step at {e0:.1f} eV is {group.edge_step:.3g}; check that the column is mu(E), not intensity.")
+    settings = {**spectrum.settings, "edge_step": float(group.edge_step)}
+    return replace(spectrum, mu=np.asarray(group.flat, dtype=np.float64), e0=e0, normalisation="flat", settings=settings)
+
+
+def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
+    """The fine structure chi(k) of a spectrum.
+
+    FEFF: mu/mu0 - 1 on FEFF's own points. A flat spectrum of method `ml`: mu - 1. Measured: larch's autobk (rbkg 1 angstrom,
+    k-weight 2) with a clamped spline.
+
+    Returns:
+        k in 1/angstrom and chi, both (m,), for k >= 0.
+
+    Raises:
+        SpectrumError: if the spectrum ends less than 100 eV above the edge.
+    """
+    e0 = find_e0(spectrum)
+    if spectrum.energy[-1] - e0 < 100.0:
+        raise SpectrumError(f"the spectrum ends {spectrum.energy[-1] - e0:.0f} eV above the edge; chi(k) needs at least 100 eV.")
+    if spectrum.method != "measured":
+        k = energy_to_k(spectrum.energy - e0)
+        background = spectrum.mu0 if spectrum.mu0 is not None else np.ones_like(spectrum.mu)
+        keep = (k >= 0) & (background > 0)
+        return k[keep], spectrum.mu[keep] / background[keep] - 1.0
+    from larch import Group
+    from larch.xafs import autobk
+
+    group = Group()
+    autobk(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0, rbkg=1.0, kweight=2)
+    return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
+
+
+def on_grid(x: FloatArray, y: FloatArray, grid: FloatArray) -> FloatArray:
+    """`y` interpolated linearly onto `grid`, NaN where `grid` leaves the range of `x`; `x` (n,) increasing, result (len(grid),)."""
+    return np.asarray(np.interp(grid, x, y, left=np.nan, right=np.nan), dtype=np.float64)
+
+
+def model_curve(spectrum: Spectrum) -> FloatArray:
+    """What models see of a spectrum: flat mu on `XANES_GRID`, or chi on `EXAFS_GRID`; NaN outside the measured range."""
+    if spectrum.kind == "EXAFS":
+        k, chi = chi_k(spectrum)
+        return on_grid(k, chi, EXAFS_GRID)
+    flat = flatten(spectrum)
+    return on_grid(flat.energy - find_e0(flat), flat.mu, XANES_GRID)
