@@ -1,0 +1,201 @@
+"""From files of structures and spectra to a `Dataset`: read, leave out what is held out, compute what models need."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from pymatgen.core import Structure
+
+from .dataset import MAX_Z, Dataset, Holdout, SiteTable
+from .errors import DatasetError, SpectrumError
+from .sitecache import SiteCache, SiteFacts, StructureFacts, structure_hash
+from .spectrum import ETOK, Kind, Spectrum, atomic_number, find_e0, model_curve, tabulated_edge
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One computed spectrum of one site of one crystal, as a source gives it."""
+
+    source: str
+    source_id: str
+    structure: Structure
+    site: int
+    spectrum: Spectrum
+    engine: str
+    peer_split: str = ""
+
+
+def spectrum_of(row: dict[str, Any]) -> Spectrum:
+    """A `Spectrum` from one line of a `*.spectra.jsonl.gz` (its format: ../shared/data/README.md).
+
+    Raises:
+        DatasetError: if a column is missing.
+    """
+    try:
+        energy = np.asarray(row["energy_eV"], dtype=np.float64)
+        kind = cast(Kind, row["kind"])
+        e0 = None
+        if kind == "EXAFS" and "k" in row:
+            e0 = float(energy[0] - row["k"][0] ** 2 / ETOK)
+        mu0 = np.asarray(row["mu0"]) if "mu0" in row else None
+        return Spectrum(
+            energy, np.asarray(row["mu"]), row["absorber"], row["edge"], kind, "feff", "feff", "feff_xsedge50", mu0, e0, row.get("settings", {})
+        )
+    except KeyError as error:
+        raise DatasetError(f"a spectrum lacks the column {error}; each line needs energy_eV, mu, absorber, edge and kind.") from error
+
+
+def read_jsonl_structures(path: Path) -> dict[str, Structure]:
+    """Structures by material id, from a `*.structures.jsonl.gz`."""
+    with gzip.open(path, "rt") as lines:
+        rows = (json.loads(line) for line in lines)
+        return {row["material_id"]: Structure(row["lattice"], row["species"], row["frac"]) for row in rows}
+
+
+def read_jsonl(spectra: Path, structures: Path) -> Iterator[Record]:
+    """Records of a pair of files; the source is the file's name up to the first dot.
+
+    Raises:
+        DatasetError: if a spectrum names a structure that is not there.
+    """
+    source = spectra.name.split(".")[0]
+    crystals = read_jsonl_structures(structures)
+    with gzip.open(spectra, "rt") as lines:
+        for line in lines:
+            row = json.loads(line)
+            if row["material_id"] not in crystals:
+                raise DatasetError(f"{spectra.name} names {row['material_id']}, which {structures.name} lacks; give the matching pair.")
+            yield Record(
+                source, row["material_id"], crystals[row["material_id"]], row["site"], spectrum_of(row), row["engine"], row.get("split") or ""
+            )
+
+
+def prepare(
+    records: Iterable[Record], holdout: Holdout, cache: Path, cores: int = 1, progress: Callable[[int, int], None] | None = None
+) -> tuple[Dataset, dict[str, int]]:
+    """Make a dataset.
+
+    Args:
+        records: spectra of any sources.
+        holdout: what must be left out.
+        cache: SQLite file of `SiteCache`; made if missing.
+        cores: processes that compute first shells and features.
+        progress: called with (structures done, structures in all).
+
+    Returns:
+        the dataset, and how many records were left out for which reason.
+    """
+    kept, left_out = _not_held_out_by_id(list(records), holdout)
+    tasks = _sites_by_structure(kept)
+    facts: dict[str, StructureFacts] = {}
+    with SiteCache(cache) as store:
+        for done in store.fill(list(tasks.values()), cores):
+            if progress:
+                progress(done, len(tasks))
+        for key, (_, sites) in tasks.items():
+            found = store.get(key, sites)
+            assert found is not None  # filled above
+            facts[key] = found
+    builder = _Builder(holdout, left_out)
+    for record in kept:
+        builder.add(record, facts[structure_hash(record.structure)])
+    dataset = builder.dataset()
+    holdout.check(dataset)
+    return dataset, left_out
+
+
+def _not_held_out_by_id(records: list[Record], holdout: Holdout) -> tuple[list[Record], dict[str, int]]:
+    kept = [record for record in records if record.source_id not in holdout.ids]
+    return kept, {"held out": len(records) - len(kept)}
+
+
+def _sites_by_structure(records: list[Record]) -> dict[str, tuple[Structure, list[int]]]:
+    tasks: dict[str, tuple[Structure, list[int]]] = {}
+    for record in records:
+        _, sites = tasks.setdefault(structure_hash(record.structure), (record.structure, []))
+        if record.site not in sites:
+            sites.append(record.site)
+    return tasks
+
+
+class _Builder:
+    """Collects rows. A second spectrum of the same site of the same material, kind and engine is dropped."""
+
+    def __init__(self, holdout: Holdout, left_out: dict[str, int]) -> None:
+        self._holdout, self._left_out = holdout, left_out
+        self._materials: dict[tuple[str, str], int] = {}
+        self._described: list[dict[str, Any]] = []
+        self._engines: list[str] = []
+        self._rows: dict[str, list[dict[str, Any]]] = {"XANES": [], "EXAFS": []}
+        self._seen: set[tuple[Any, ...]] = set()
+
+    def _drop(self, reason: str) -> None:
+        self._left_out[reason] = self._left_out.get(reason, 0) + 1
+
+    def add(self, record: Record, facts: StructureFacts) -> None:
+        formula = record.structure.composition.reduced_formula
+        if facts.refused:
+            return self._drop("structure refused")
+        if self._holdout.excludes(record.source, record.source_id, formula, facts.space_group):
+            return self._drop("held out")
+        site = facts.sites[record.site]
+        if site.shell is None:
+            return self._drop("no first shell")
+        if record.structure[record.site].specie.Z != atomic_number(record.spectrum.absorber):
+            return self._drop("absorber is not at the site")
+        identity = (record.source, record.source_id, record.site, record.spectrum.kind, record.engine)
+        if identity in self._seen:
+            return self._drop("duplicate")
+        try:
+            curve, e0 = model_curve(record.spectrum), find_e0(record.spectrum)
+        except SpectrumError:
+            return self._drop("spectrum refused")
+        if np.isfinite(curve).sum() < 40 or np.nanmax(np.abs(curve)) > 20.0:
+            return self._drop("spectrum refused")
+        self._seen.add(identity)
+        self._rows[record.spectrum.kind].append(self._row(record, facts, site, curve, e0, formula))
+        return None
+
+    def _row(self, record: Record, facts: StructureFacts, site: SiteFacts, curve: Any, e0: float, formula: str) -> dict[str, Any]:
+        assert site.shell is not None  # `add` dropped the others
+        key = (record.source, record.source_id)
+        if key not in self._materials:
+            self._materials[key] = len(self._described)
+            self._described.append(
+                {"source": key[0], "source_id": key[1], "formula": formula, "space_group": facts.space_group, "prototype": facts.prototype}
+            )
+        if record.engine not in self._engines:
+            self._engines.append(record.engine)
+        shell = np.zeros(MAX_Z, dtype=np.uint8)
+        for element in site.shell.elements:
+            shell[atomic_number(element)] += 1
+        return {
+            "material": self._materials[key],
+            "site": record.site,
+            "absorber": atomic_number(record.spectrum.absorber),
+            "curve": curve.astype(np.float32),
+            "edge_shift": e0 - tabulated_edge(record.spectrum.absorber, record.spectrum.edge),
+            "engine": self._engines.index(record.engine),
+            "peer_split": record.peer_split,
+            "shell": shell,
+            "mean_distance": site.shell.mean_distance,
+            "nearest_distance": site.shell.nearest_distance,
+            "features": site.features,
+        }
+
+    def dataset(self) -> Dataset:
+        tables = {}
+        for kind, rows in self._rows.items():
+            if not rows:
+                continue
+            columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+            for name in ("edge_shift", "mean_distance", "nearest_distance"):
+                columns[name] = columns[name].astype(np.float32)
+            tables[kind] = SiteTable(**columns)
+        return Dataset(self._described, self._engines, tables)

@@ -1,0 +1,155 @@
+"""What is slow to compute of a crystal and its sites, computed once: symmetry, first shells, SevenNet features.
+
+One SQLite file, keyed by the structure's content, so that a training set that grows computes only what is new, and a screening
+that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Structure
+
+from .errors import StructureError
+from .structure import FirstShell, check_structure, first_shell, prototype, space_group
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS structure (hash TEXT PRIMARY KEY, space_group INTEGER, prototype TEXT, refused TEXT);
+CREATE TABLE IF NOT EXISTS site (hash TEXT, site INTEGER, shell TEXT, features BLOB, PRIMARY KEY (hash, site));
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class SiteFacts:
+    """One absorbing site as models see it: its first shell (None where CrystalNN fails) and (f,) features."""
+
+    shell: FirstShell | None
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class StructureFacts:
+    """A structure's symmetry and the facts of the sites asked for; `refused` says why there are none."""
+
+    space_group: int
+    prototype: str
+    refused: str
+    sites: dict[int, SiteFacts]
+
+
+def structure_hash(structure: Structure) -> str:
+    """SHA-256 of cell, elements and fractional coordinates to 1e-6, in the order given."""
+    digest = hashlib.sha256()
+    digest.update(np.round(structure.lattice.matrix, 6).astype("<f8").tobytes())
+    digest.update(np.array([site.specie.Z for site in structure] if structure.is_ordered else [0], dtype="<i8").tobytes())
+    digest.update((np.round(structure.frac_coords % 1.0, 6) % 1.0).astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def compute_facts(structure: Structure, sites: Sequence[int]) -> StructureFacts:
+    """Symmetry, first shells and features of one structure, without a cache."""
+    from .sevennet import shared_features
+
+    try:
+        check_structure(structure)
+        features = shared_features()([structure], [sites])[0]
+    except StructureError as error:
+        return StructureFacts(1, "", str(error), {})
+    facts = {}
+    for site, row in zip(sites, features, strict=True):
+        try:
+            shell: FirstShell | None = first_shell(structure, site)
+        except StructureError:
+            shell = None
+        facts[site] = SiteFacts(shell, row)
+    return StructureFacts(space_group(structure), prototype(structure), "", facts)
+
+
+def _work(task: tuple[str, Structure, tuple[int, ...]]) -> tuple[str, StructureFacts]:
+    import torch
+
+    torch.set_num_threads(1)
+    key, structure, sites = task
+    return key, compute_facts(structure, sites)
+
+
+class SiteCache:
+    """Facts on disk; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, timeout=60)
+        self._database.executescript(_SCHEMA)
+
+    def __enter__(self) -> SiteCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def get(self, key: str, sites: Sequence[int]) -> StructureFacts | None:
+        """Facts of a structure if all of `sites` are known."""
+        found = self._database.execute("SELECT space_group, prototype, refused FROM structure WHERE hash = ?", (key,)).fetchone()
+        if found is None:
+            return None
+        if found[2]:
+            return StructureFacts(*found, {})
+        rows = {
+            site: SiteFacts(_shell_from(shell), np.frombuffer(features, dtype="<f4"))
+            for site, shell, features in self._database.execute("SELECT site, shell, features FROM site WHERE hash = ?", (key,))
+        }
+        if not set(sites) <= rows.keys():
+            return None
+        return StructureFacts(*found, {site: rows[site] for site in sites})
+
+    def put(self, key: str, facts: StructureFacts) -> None:
+        """Keep the facts of one structure."""
+        with self._database:
+            self._database.execute(
+                "INSERT OR REPLACE INTO structure VALUES (?, ?, ?, ?)", (key, facts.space_group, facts.prototype, facts.refused)
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO site VALUES (?, ?, ?, ?)",
+                [(key, site, _shell_text(fact.shell), fact.features.astype("<f4").tobytes()) for site, fact in facts.sites.items()],
+            )
+
+    def fill(self, tasks: Sequence[tuple[Structure, Sequence[int]]], cores: int = 1) -> Iterator[int]:
+        """Compute what is missing; yields the number of structures done so far, known ones included."""
+        missing: dict[str, tuple[str, Structure, tuple[int, ...]]] = {}
+        for structure, sites in tasks:
+            key = structure_hash(structure)
+            if self.get(key, sites) is None:
+                wanted = {*sites, *(missing[key][2] if key in missing else ())}
+                missing[key] = (key, structure, tuple(sorted(wanted)))
+        done = len(tasks) - len(missing)
+        yield done
+        if cores == 1:
+            results: Iterator[tuple[str, StructureFacts]] = map(_work, missing.values())
+            for key, facts in results:
+                self.put(key, facts)
+                done += 1
+                yield done
+            return
+        with ProcessPoolExecutor(cores) as pool:
+            for key, facts in pool.map(_work, missing.values(), chunksize=4):
+                self.put(key, facts)
+                done += 1
+                yield done
+
+
+def _shell_text(shell: FirstShell | None) -> str:
+    return "" if shell is None else json.dumps([shell.elements, shell.distances])
+
+
+def _shell_from(text: str) -> FirstShell | None:
+    if not text:
+        return None
+    elements, distances = json.loads(text)
+    return FirstShell(tuple(elements), tuple(distances))
