@@ -1,0 +1,118 @@
+"""The input deck feff.inp of one absorber in one crystal."""
+
+from __future__ import annotations
+
+from pymatgen.core import Structure
+
+from ..errors import FeffError
+from ..spectrum import atomic_number, edge_of, tabulated_edge
+from ..structure import check_structure, symbol
+from .cluster import Cluster, build_cluster
+from .parameters import PROTOCOLS, FeffParameters, Sphere
+
+__all__ = ["PROTOCOLS", "ENGINE_MARK", "FeffParameters", "Sphere", "resolve_edge", "write_deck"]
+
+#: The comment by which `xastruct-feff` knows which engine a deck was written for.
+ENGINE_MARK = "* xastruct engine:"
+
+
+def resolve_edge(absorber: str, edge: str = "") -> str:
+    """The edge to compute for an absorber: the one given, or the one people measure.
+
+    Raises:
+        FeffError: for absorbers that FEFF has no spectrum of: H and He (one shell, no scattering theory of use) and Z above 98.
+        SpectrumError: if the element has no such edge.
+    """
+    z = atomic_number(absorber)
+    if z <= 2:
+        raise FeffError(f"{absorber} cannot be the absorber: its only electrons are the valence, and FEFF's muffin tins do not describe them; pick another element.")
+    if z > 98:
+        raise FeffError(f"{absorber} (Z {z}) is beyond the tables of edges and lifetimes; pick an element up to Cf.")
+    chosen = edge or edge_of(absorber)
+    tabulated_edge(absorber, chosen)
+    return chosen
+
+
+def write_deck(structure: Structure, site: int, parameters: FeffParameters) -> str:
+    """Text of feff.inp for the absorber at `site`.
+
+    Args:
+        structure: an ordered crystal, angstrom.
+        site: 0-based index of the absorbing atom.
+        parameters: what to compute.
+
+    Raises:
+        StructureError: if the structure is disordered, damaged or lacks the site.
+        FeffError: if FEFF cannot compute this absorber or cluster; the text says why.
+    """
+    check_structure(structure)
+    absorber = symbol(structure, site)
+    edge = resolve_edge(absorber, parameters.edge)
+    cluster = build_cluster(structure, site, parameters)
+    engine = parameters.resolved_engine
+    lines = [
+        f"{ENGINE_MARK} {engine}",
+        f"TITLE {structure.composition.reduced_formula} site {site} {absorber} {edge} {parameters.kind}",
+        *_head(edge, parameters),
+        *(_xanes(cluster, parameters) if parameters.kind == "XANES" else _exafs(parameters)),
+        *(f"{name} {_values(value)}".rstrip() for name, value in sorted(parameters.cards.items())),
+        "",
+        "POTENTIALS",
+        *_potentials(cluster, engine),
+        "",
+        "ATOMS",
+        *_atoms(cluster),
+        "END",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _values(value: object) -> str:
+    return " ".join(f"{item:g}" for item in value) if isinstance(value, (list, tuple)) else f"{value:g}"
+
+
+def _head(edge: str, parameters: FeffParameters) -> list[str]:
+    return [
+        f"EDGE {edge}",
+        f"S02 {parameters.s02:g}",
+        "CONTROL 1 1 1 1 1 1",
+        "PRINT 0 0 0 0 0 0",
+        f"EXCHANGE {parameters.exchange} 0 0",
+    ]
+
+
+def _xanes(cluster: Cluster, parameters: FeffParameters) -> list[str]:
+    low, high = parameters.energy_range
+    k_end = (0.26246842 * high) ** 0.5
+    # Even steps through the edge region, where mu changes fastest; even steps in k beyond, where it oscillates. The end in k is FEFF's own habit.
+    return [
+        f"XANES {k_end:.2f} 0.06 0",
+        f"SCF {cluster.scf_radius:g} 0 {parameters.scf_iterations} {parameters.scf_mixing:g} 1",
+        f"FMS {cluster.fms_radius:g} 0",
+        "RPATH 0.1",
+        f"COREHOLE {parameters.core_hole}",
+        "EGRID",
+        f"e_grid {low:g} 20 {parameters.energy_step:g}",
+        f"k_grid last {k_end:.2f} 0.06",
+    ]
+
+
+def _exafs(parameters: FeffParameters) -> list[str]:
+    return [f"EXAFS {parameters.k_max:g}", f"RPATH {parameters.path_radius:g}", f"NLEG {parameters.path_legs}"]
+
+
+def _potentials(cluster: Cluster, engine: str) -> list[str]:
+    rows = []
+    for index, (element, amount) in enumerate(zip(cluster.elements, cluster.stoichiometry, strict=True)):
+        row = f"{index:5d} {atomic_number(element):4d} {element:<3s}"
+        rows.append(f"{row} -1 -1 {amount:g}" if engine == "feff10" else row)
+    return rows
+
+
+def _atoms(cluster: Cluster) -> list[str]:
+    rows = []
+    for position, potential, distance in zip(cluster.positions, cluster.potentials, cluster.distances, strict=True):
+        x, y, z = position + 0.0  # -0.0 would print a sign that depends on rounding
+        rows.append(f"{x:12.5f} {y:12.5f} {z:12.5f} {potential:3d} {cluster.elements[potential]:<3s} {distance:9.5f}")
+    return rows

@@ -1,0 +1,203 @@
+"""What FEFF wrote: xmu.dat, chi.dat and the logs, read and checked. Energies in eV, k in 1/angstrom."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FeffError, SpectrumError
+from ..spectrum import Kind, Spectrum, tabulated_edge
+
+#: A spectrum whose edge lies farther than this from table + FEFF's own offset is another element's, edge's or a broken potential's.
+EDGE_TOLERANCE = 15.0
+
+#: Where an element is not in the offset table, the edge may lie this far from the tabulated one.
+UNKNOWN_EDGE_TOLERANCE = 60.0
+
+
+@dataclass(frozen=True)
+class FeffResult:
+    """A FEFF run that gave a spectrum.
+
+    Attributes:
+        spectrum: method feff.
+        facts: what the logs say: version, scf_converged, scf_iterations, fermi_energy, charge_transfer, paths, warnings. Plain JSON.
+        problems: what the sanity check found wrong; empty for a spectrum to trust.
+    """
+
+    spectrum: Spectrum
+    facts: Mapping[str, Any]
+    problems: tuple[str, ...] = field(default_factory=tuple)
+
+
+def read_table(text: str, columns: int) -> NDArray[np.float64]:
+    """Numbers of a FEFF table, (n, columns); comment lines start with #.
+
+    Raises:
+        FeffError: if the table is empty, cut off, or holds what is no number (FEFF prints stars and NaN where a format overflows).
+    """
+    rows = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not rows:
+        raise FeffError("the output table holds no numbers; FEFF stopped before its last module, see its logs.")
+    try:
+        table = np.array([[float(value.replace("D", "E")) for value in row[:columns]] for row in rows])
+    except ValueError as error:
+        raise FeffError(f"the output table is damaged ({error}); run FEFF again.") from error
+    if table.ndim != 2 or table.shape[1] != columns:
+        raise FeffError(f"the output table has rows with fewer than {columns} numbers; FEFF was stopped while writing it.")
+    return table
+
+
+def read_xmu(text: str, absorber: str, edge: str, kind: Kind, settings: Mapping[str, Any] | None = None) -> Spectrum:
+    """The spectrum in xmu.dat (omega, e, k, mu, mu0, chi; FEFF 6 to 10 alike).
+
+    mu is FEFF's own, normalised to one 50 eV above the edge (`feff_xsedge50`), mu0 beside it. E0 is the energy of k = 0 for EXAFS; for XANES it is
+    left open, since FEFF's Fermi level is not the inflection point that measured spectra are aligned by.
+
+    Raises:
+        FeffError: if the table is unreadable or holds values that are not finite.
+    """
+    table = read_table(text, 6)
+    if not np.isfinite(table).all():
+        raise FeffError("xmu.dat holds values that are not finite; the potentials or the phase shifts failed, see the logs.")
+    # The energies have three decimals; two points of a fine grid near k = 0 can print alike.
+    table = table[np.concatenate([[True], np.diff(table[:, 0]) > 0])]
+    energy, k = table[:, 0], table[:, 2]
+    e0 = None
+    if kind == "EXAFS":
+        if k[0] > 0.5:
+            raise FeffError(f"k starts at {k[0]:.2f} in xmu.dat; an EXAFS run starts at 0 (was this a XANES run?).")
+        e0 = float(energy[0] - k[0] ** 2 / 0.26246842)
+    try:
+        return Spectrum(
+            energy=energy,
+            mu=table[:, 3],
+            mu0=table[:, 4],
+            absorber=absorber,
+            edge=edge,
+            kind=kind,
+            method="feff",
+            energy_reference="feff",
+            normalisation="feff_xsedge50",
+            e0=e0,
+            settings=dict(settings or {}),
+        )
+    except SpectrumError as error:
+        raise FeffError(f"xmu.dat is no usable spectrum: {error}") from error
+
+
+def read_chi(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """k and chi of chi.dat, both (m,).
+
+    Raises:
+        FeffError: if the table is unreadable.
+    """
+    table = read_table(text, 2)
+    return table[:, 0], table[:, 1]
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What the logs of a finished run say; entries that the engine does not report are left out."""
+    pot = _text(folder / "log1.dat")
+    header = "\n".join(line for line in _text(folder / "xmu.dat").splitlines()[:60] if line.lstrip().startswith("#"))
+    facts: dict[str, Any] = {}
+    if match := re.search(r"(FEFF\s*\d+\.\d+\.\d+|Feff8L \(EXAFS\)\s+[\d.]+|Feff\s*6L?\.?[\d.]*)", header, re.IGNORECASE):
+        facts["program"] = " ".join(match[1].split())
+    iterations = [int(value) for value in re.findall(r"SCF ITERATION NUMBER\s+(\d+)", pot)]
+    if iterations:
+        facts["scf_iterations"] = iterations[-1]
+        facts["scf_converged"] = "Convergence reached" in pot
+        if levels := re.findall(r"mu=\s*(-?[\d.]+)", pot):
+            facts["fermi_energy_ev"] = float(levels[-1])
+        if block := re.search(r"Charge transfer:\s+type\s+charge\s*\n((?:\s+\d+\s+-?[\d.]+\n)+)", pot):
+            facts["charge_transfer"] = [float(line.split()[1]) for line in block[1].strip().splitlines()]
+    if match := re.search(r"xsedge\+ ?\d+, used to normalize mu\s+(\S+)", _text(folder / "xmu.dat")):
+        facts["edge_cross_section"] = float(match[1])
+    if match := re.search(r"(\d+) paths kept", _text(folder / "log5.dat")):
+        facts["paths"] = int(match[1])
+    logs = "\n".join(_text(path) for path in sorted(folder.glob("log*.dat")))
+    warnings = sorted({" ".join(line.split()) for line in logs.splitlines() if "warning" in line.lower()})
+    if warnings:
+        facts["warnings"] = warnings[:20]
+    return facts
+
+
+def read_folder(folder: Path | str, absorber: str, edge: str, kind: Kind, settings: Mapping[str, Any] | None = None) -> FeffResult:
+    """The spectrum, facts and problems of a finished run in `folder`.
+
+    Raises:
+        FeffError: if there is no usable xmu.dat; the text names the module that failed, as far as the logs tell.
+    """
+    folder = Path(folder)
+    path = folder / "xmu.dat"
+    if not path.is_file():
+        raise FeffError(f"FEFF wrote no xmu.dat; {last_words(folder)}")
+    spectrum = read_xmu(path.read_text(errors="replace"), absorber, edge, kind, settings)
+    facts = read_facts(folder)
+    return FeffResult(spectrum, facts, tuple(check(spectrum)))
+
+
+def last_words(folder: Path) -> str:
+    """The last line of FEFF's logs that says something, as the end of a sentence."""
+    for name in ("log6.dat", "log5.dat", "log4.dat", "log3.dat", "log2.dat", "log1.dat", "log.dat", "feff.err"):
+        lines = [line.strip() for line in _text(folder / name).splitlines() if line.strip()]
+        if lines:
+            return f"its last log, {name}, ends with: {lines[-1][:200]}"
+    return "it left no log either: check that the program starts at all."
+
+
+def check(spectrum: Spectrum) -> list[str]:
+    """What is wrong with a spectrum that FEFF gave with exit status 0; one sentence a problem, none for a sound one."""
+    problems = []
+    mu0 = spectrum.mu0
+    if mu0 is None:
+        return ["there is no mu0."]
+    start = spectrum.e0 if spectrum.e0 is not None else _xanes_edge(spectrum)
+    above = spectrum.energy >= start + 5.0
+    if above.sum() < 5 or (mu0[above] <= 0).any():
+        problems.append("mu0 is not positive above the edge.")
+    elif spectrum.kind == "EXAFS":
+        tail = spectrum.energy >= spectrum.energy[0] + 0.7 * (spectrum.energy[-1] - spectrum.energy[0])
+        mean = float(np.mean(spectrum.mu[tail] / mu0[tail]))
+        if abs(mean - 1.0) >= 0.05:
+            problems.append(f"mu/mu0 averages {mean:.3f} over the last 30 % of the range, not 1.")
+    if spectrum.mu.min() < -0.2 or spectrum.mu.max() > 30.0:
+        problems.append(f"mu runs from {spectrum.mu.min():.2f} to {spectrum.mu.max():.2f} edge steps.")
+    shift = start - tabulated_edge(spectrum.absorber, spectrum.edge)
+    offset, tolerance = edge_offset(spectrum.absorber, spectrum.edge)
+    if abs(shift - offset) > tolerance:
+        problems.append(f"the edge lies {shift:.1f} eV from the tabulated one, where FEFF's own offset is {offset:.1f} +- {tolerance:.0f} eV.")
+    return problems
+
+
+def edge_offset(absorber: str, edge: str) -> tuple[float, float]:
+    """FEFF's edge minus the tabulated one in eV, and the tolerance of the check; (0, wide) where the table has no such edge."""
+    offset = _offsets().get(edge, {}).get(absorber)
+    return (float(offset), EDGE_TOLERANCE) if offset is not None else (0.0, UNKNOWN_EDGE_TOLERANCE)
+
+
+def _offsets() -> dict[str, dict[str, float]]:
+    path = files(__package__).joinpath("edge_offsets.json")
+    if not path.is_file():
+        return {}
+    return dict(json.loads(path.read_text())["offsets_ev"])
+
+
+def _xanes_edge(spectrum: Spectrum) -> float:
+    """Energy at which mu0 passes half of its value at the end: FEFF's Fermi level within the core-hole width, for any grid."""
+    mu0 = spectrum.mu0
+    assert mu0 is not None
+    reached = np.flatnonzero(mu0 >= 0.5 * mu0[-1])
+    return float(spectrum.energy[reached[0]]) if len(reached) else float(spectrum.energy[0])
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""
