@@ -1,0 +1,1 @@
+"""Data nodes: a spectrum, a training set, a model."""

@@ -1,0 +1,139 @@
+"""Node for a training set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from aiida.common.exceptions import ValidationError
+from aiida.orm import SinglefileData
+from aiida.orm.pydantic import OrmMetadataField
+
+from ..engine.errors import XastructError
+
+
+class DatasetData(SinglefileData):
+    """A training set: the HDF5 file of `aiida_xastruct.engine.dataset`, under one fixed name, and what is asked of it in queries.
+
+    Make one with `DatasetData.from_file(path)`; read it with `node.load()` or `with node.as_path() as path`.
+    """
+
+    DEFAULT_FILENAME = "dataset.h5"
+
+    class AttributesModel(SinglefileData.AttributesModel):
+        """Attributes of the node."""
+
+        content_hash: str = OrmMetadataField(description="SHA-256 over the materials and arrays, as `Dataset.content_hash` gives it")
+        n_materials: int = OrmMetadataField(description="Number of materials")
+        n_records: dict[str, int] = OrmMetadataField(description="Number of spectra of each kind")
+        kinds: list[str] = OrmMetadataField(description="Kinds of spectra in it, sorted")
+        elements: list[str] = OrmMetadataField(description="Symbols of the absorbers, by atomic number")
+        engines: list[str] = OrmMetadataField(description="Programs that computed the spectra")
+        split: dict[str, Any] = OrmMetadataField(description="Name of the default split and number of records of each kind in each part")
+
+    # The file's bytes may change with the HDF5 library; `content_hash` says what it holds.
+    _hash_ignored_attributes = ("source",)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **kwargs: Any) -> DatasetData:
+        """Node of a dataset file, its attributes read from its content.
+
+        Args:
+            path: HDF5 file that `aiida_xastruct.engine.dataset` wrote.
+            kwargs: passed on to the node (`label`, `user`, ...).
+
+        Raises:
+            DatasetError: if the file is missing or not such a file.
+        """
+        path = Path(path).resolve()
+        attributes = _describe(path)
+        node = cls(str(path), filename=cls.DEFAULT_FILENAME, **kwargs)
+        node.base.attributes.set_many(attributes)
+        return node
+
+    def load(self) -> Any:
+        """The training set as `aiida_xastruct.engine.dataset.Dataset`, read into memory."""
+        from ..engine.dataset import Dataset
+
+        with self.as_path() as path:
+            return Dataset.load(path)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over the materials and arrays."""
+        return str(self.base.attributes.get("content_hash"))
+
+    @property
+    def n_materials(self) -> int:
+        """Number of materials."""
+        return int(self.base.attributes.get("n_materials"))
+
+    @property
+    def n_records(self) -> dict[str, int]:
+        """Number of spectra of each kind."""
+        return dict(self.base.attributes.get("n_records"))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of spectra in it, sorted."""
+        return list(self.base.attributes.get("kinds"))
+
+    @property
+    def elements(self) -> list[str]:
+        """Symbols of the absorbers, by atomic number."""
+        return list(self.base.attributes.get("elements"))
+
+    @property
+    def engines(self) -> list[str]:
+        """Programs that computed the spectra."""
+        return list(self.base.attributes.get("engines"))
+
+    @property
+    def split(self) -> dict[str, Any]:
+        """Name of the default split, and number of records of each kind in each part."""
+        return dict(self.base.attributes.get("split"))
+
+    def get_description(self) -> str:
+        """One line for listings."""
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.n_records.items()))
+        return f"{counts}, {self.n_materials} materials, {len(self.elements)} absorbers"
+
+    def _validate(self) -> bool:
+        """Refuse a file under another name, a damaged one, and attributes that are not those of the file."""
+        super()._validate()  # type: ignore[no-untyped-call]
+        if self.filename != self.DEFAULT_FILENAME:
+            raise ValidationError(f"the file is named {self.filename}; make the node with `DatasetData.from_file(path)`.")
+        try:
+            with self.as_path() as path:
+                expected = _describe(path)
+        except XastructError as error:
+            raise ValidationError(str(error)) from error
+        for name, value in expected.items():
+            if self.base.attributes.get(name, None) != value:
+                raise ValidationError(f"the attribute {name} is not that of the file; make the node with `DatasetData.from_file(path)`.")
+        return True
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """Attributes of a dataset file, read from its content."""
+    import numpy as np
+    import xraydb
+
+    from ..engine.dataset import PARTS, Dataset
+
+    dataset = Dataset.load(path)
+    numbers = sorted({int(number) for table in dataset.tables.values() for number in np.unique(table.absorber)})
+    parts = {kind: dataset.parts(kind) for kind in sorted(dataset.tables)}
+    return {
+        "content_hash": dataset.content_hash(),
+        "n_materials": len(dataset.materials),
+        "n_records": {kind: len(dataset.tables[kind]) for kind in sorted(dataset.tables)},
+        "kinds": sorted(dataset.tables),
+        "elements": [str(xraydb.atomic_symbol(number)) for number in numbers],
+        "engines": list(dataset.engines),
+        "split": {
+            "name": "formula-prototype, seed 0",
+            "counts": {kind: {name: int(masks[name].sum()) for name in PARTS} for kind, masks in parts.items()},
+        },
+    }

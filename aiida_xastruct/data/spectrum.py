@@ -1,0 +1,333 @@
+"""Node for one X-ray absorption spectrum."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from aiida.common.exceptions import ValidationError
+from aiida.orm import ArrayData
+from aiida.orm.pydantic import OrmMetadataField, OrmModel
+from numpy.typing import ArrayLike
+
+from ..engine.errors import XastructError
+from ..engine.spectrum import FloatArray, Spectrum
+
+
+class SpectrumData(ArrayData):
+    """Absorption against energy of one absorber, with what it takes to compare it with another.
+
+    Arrays in the repository:
+        spectrum: (n, 2) absolute photon energy in eV, strictly increasing, and mu in the unit that `normalisation` names.
+        mu0: (n,) atomic background in the unit of mu, where the source gives one.
+        band: (n, 2) lower and upper limit of mu that hold the truth in 90 % of cases; of a learned model only.
+
+    Everything else is an attribute, always present (null where unknown), so that it can be queried.
+
+    Raises:
+        SpectrumError: when made from data that would make a later number silently wrong.
+        ValidationError: when stored with arrays or attributes that no longer fit together.
+    """
+
+    class AttributesModel(ArrayData.AttributesModel):
+        """Attributes of the node."""
+
+        absorber: str = OrmMetadataField(description="Symbol of the absorbing element", examples=["Fe"])
+        edge: str = OrmMetadataField(description="Absorption edge", examples=["K", "L3"])
+        kind: str = OrmMetadataField(description="Range that the spectrum is meant for: XANES or EXAFS", examples=["XANES"])
+        method: str = OrmMetadataField(description="Who made it: feff, ml or measured", examples=["feff"])
+        energy_reference: str = OrmMetadataField(description="What the energy axis is worth: feff, calibrated or nominal")
+        normalisation: str = OrmMetadataField(description="Unit of mu: feff_xsedge50, flat or raw")
+        e0: float | None = OrmMetadataField(None, description="Edge energy in eV, where the source states it")
+        site: int | None = OrmMetadataField(None, description="Index of the absorbing site in its structure, from 0")
+        multiplicity: int | None = OrmMetadataField(None, description="How many equivalent sites the spectrum stands for")
+        settings: dict[str, Any] = OrmMetadataField(default_factory=dict, description="How it was made", may_be_large=True)
+
+    class ConstructorArgsModel(OrmModel):
+        """Arguments of the constructor."""
+
+        energy: list[float] = OrmMetadataField(description="Photon energy in eV, increasing", write_only=True)
+        mu: list[float] = OrmMetadataField(description="Absorption", write_only=True)
+        absorber: str = OrmMetadataField(description="Symbol of the absorbing element")
+        edge: str = OrmMetadataField(description="Absorption edge")
+        kind: str = OrmMetadataField(description="XANES or EXAFS")
+        method: str = OrmMetadataField("measured", description="feff, ml or measured")
+        energy_reference: str = OrmMetadataField("nominal", description="feff, calibrated or nominal")
+        normalisation: str = OrmMetadataField("raw", description="feff_xsedge50, flat or raw")
+        mu0: list[float] | None = OrmMetadataField(None, description="Atomic background", write_only=True)
+        band: list[tuple[float, float]] | None = OrmMetadataField(None, description="Limits of mu", write_only=True)
+        e0: float | None = OrmMetadataField(None, description="Edge energy in eV")
+        site: int | None = OrmMetadataField(None, description="Index of the absorbing site")
+        multiplicity: int | None = OrmMetadataField(None, description="Number of equivalent sites")
+        settings: dict[str, Any] = OrmMetadataField(default_factory=dict, description="How it was made")
+
+    # Where the data came from (a file name, an address) is no part of what it says.
+    _hash_ignored_attributes = ("source",)
+
+    def __init__(
+        self,
+        energy: ArrayLike,
+        mu: ArrayLike,
+        absorber: str,
+        edge: str,
+        kind: str,
+        *,
+        method: str = "measured",
+        energy_reference: str = "nominal",
+        normalisation: str = "raw",
+        mu0: ArrayLike | None = None,
+        band: ArrayLike | None = None,
+        e0: float | None = None,
+        site: int | None = None,
+        multiplicity: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # The engine's class checks what it is given, so that a node that could not be stored is refused here already.
+        spectrum = Spectrum(
+            energy=np.asarray(energy, dtype=np.float64),
+            mu=np.asarray(mu, dtype=np.float64),
+            absorber=absorber,
+            edge=edge,
+            kind=kind,  # type: ignore[arg-type]
+            method=method,  # type: ignore[arg-type]
+            energy_reference=energy_reference,  # type: ignore[arg-type]
+            normalisation=normalisation,  # type: ignore[arg-type]
+            mu0=None if mu0 is None else np.asarray(mu0, dtype=np.float64),
+            e0=None if e0 is None else float(e0),
+            settings=dict(settings or {}),
+        )
+        super().__init__(**kwargs)
+        self.set_array("spectrum", np.column_stack([spectrum.energy, spectrum.mu]))
+        if spectrum.mu0 is not None:
+            self.set_array("mu0", np.array(spectrum.mu0))
+        if band is not None:
+            self.set_array("band", np.ascontiguousarray(band, dtype=np.float64))
+        self.base.attributes.set_many(
+            {
+                "absorber": spectrum.absorber,
+                "edge": spectrum.edge,
+                "kind": spectrum.kind,
+                "method": spectrum.method,
+                "energy_reference": spectrum.energy_reference,
+                "normalisation": spectrum.normalisation,
+                "e0": spectrum.e0,
+                "site": None if site is None else int(site),
+                "multiplicity": None if multiplicity is None else int(multiplicity),
+                "settings": dict(spectrum.settings),
+            }
+        )
+        self._check_extent()
+
+    @classmethod
+    def from_engine(
+        cls,
+        spectrum: Spectrum,
+        site: int | None = None,
+        multiplicity: int | None = None,
+        band: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> SpectrumData:
+        """Node of a spectrum of the engine.
+
+        Args:
+            spectrum: what to store.
+            site: index of the absorbing site in its structure, from 0.
+            multiplicity: number of equivalent sites that the spectrum stands for.
+            band: (n, 2) lower and upper limit of mu that hold the truth in 90 % of cases.
+            kwargs: passed on to the node (`label`, `user`, ...).
+        """
+        return cls(
+            spectrum.energy,
+            spectrum.mu,
+            spectrum.absorber,
+            spectrum.edge,
+            spectrum.kind,
+            method=spectrum.method,
+            energy_reference=spectrum.energy_reference,
+            normalisation=spectrum.normalisation,
+            mu0=spectrum.mu0,
+            band=band,
+            e0=spectrum.e0,
+            site=site,
+            multiplicity=multiplicity,
+            settings=spectrum.settings,
+            **kwargs,
+        )
+
+    def to_engine(self) -> Spectrum:
+        """The spectrum as the engine works with it.
+
+        Raises:
+            SpectrumError: if the node's content is unfit, which storing it would have refused.
+        """
+        return Spectrum(
+            energy=self.energy,
+            mu=self.mu,
+            absorber=self.absorber,
+            edge=self.edge,
+            kind=self.kind,  # type: ignore[arg-type]
+            method=self.method,  # type: ignore[arg-type]
+            energy_reference=self.energy_reference,  # type: ignore[arg-type]
+            normalisation=self.normalisation,  # type: ignore[arg-type]
+            mu0=self.mu0,
+            e0=self.e0,
+            settings=self.settings,
+        )
+
+    @property
+    def energy(self) -> FloatArray:
+        """(n,) photon energy in eV."""
+        return np.asarray(self.get_array("spectrum")[:, 0], dtype=np.float64)
+
+    @property
+    def mu(self) -> FloatArray:
+        """(n,) absorption."""
+        return np.asarray(self.get_array("spectrum")[:, 1], dtype=np.float64)
+
+    @property
+    def mu0(self) -> FloatArray | None:
+        """(n,) atomic background, or None."""
+        return self.get_array("mu0") if "mu0" in self.get_arraynames() else None
+
+    @property
+    def band(self) -> FloatArray | None:
+        """(n, 2) lower and upper limit of mu, or None."""
+        return self.get_array("band") if "band" in self.get_arraynames() else None
+
+    @property
+    def absorber(self) -> str:
+        """Symbol of the absorbing element."""
+        return str(self.base.attributes.get("absorber"))
+
+    @property
+    def edge(self) -> str:
+        """Absorption edge."""
+        return str(self.base.attributes.get("edge"))
+
+    @property
+    def kind(self) -> str:
+        """XANES or EXAFS."""
+        return str(self.base.attributes.get("kind"))
+
+    @property
+    def method(self) -> str:
+        """Who made it: feff, ml or measured."""
+        return str(self.base.attributes.get("method"))
+
+    @property
+    def energy_reference(self) -> str:
+        """What the energy axis is worth: feff, calibrated or nominal."""
+        return str(self.base.attributes.get("energy_reference"))
+
+    @property
+    def normalisation(self) -> str:
+        """Unit of mu: feff_xsedge50, flat or raw."""
+        return str(self.base.attributes.get("normalisation"))
+
+    @property
+    def e0(self) -> float | None:
+        """Edge energy in eV, where the source states it."""
+        value: float | None = self.base.attributes.get("e0", None)
+        return value
+
+    @property
+    def site(self) -> int | None:
+        """Index of the absorbing site in its structure, from 0."""
+        value: int | None = self.base.attributes.get("site", None)
+        return value
+
+    @property
+    def multiplicity(self) -> int | None:
+        """Number of equivalent sites that the spectrum stands for."""
+        value: int | None = self.base.attributes.get("multiplicity", None)
+        return value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it was made."""
+        return dict(self.base.attributes.get("settings", {}))
+
+    def get_description(self) -> str:
+        """One line for listings, such as `Fe K XANES, feff, 7112 to 7160 eV`."""
+        energy = self.energy
+        return f"{self.absorber} {self.edge} {self.kind}, {self.method}, {energy[0]:.0f} to {energy[-1]:.0f} eV"
+
+    def _validate(self) -> bool:
+        """Refuse to store what could not be read back as a spectrum."""
+        super()._validate()
+        unknown = set(self.get_arraynames()) - {"spectrum", "mu0", "band"}
+        if unknown:
+            raise ValidationError(f"a spectrum holds no array named {', '.join(sorted(unknown))}; remove it.")
+        try:
+            if self.get_array("spectrum").ndim != 2 or self.get_array("spectrum").shape[1] != 2:
+                raise ValidationError(f"the spectrum has shape {self.get_array('spectrum').shape}; give (n, 2).")
+            self.to_engine()
+            self._check_extent()
+        except KeyError as error:
+            raise ValidationError("the node holds no spectrum; make it with `SpectrumData(energy, mu, ...)`.") from error
+        except XastructError as error:
+            raise ValidationError(str(error)) from error
+        return True
+
+    def _check_extent(self) -> None:
+        """Check what the engine's spectrum does not hold: site, multiplicity and band."""
+        if self.site is not None and self.site < 0:
+            raise ValidationError(f"site is {self.site}; give an index from 0 on.")
+        if self.multiplicity is not None and self.multiplicity < 1:
+            raise ValidationError(f"multiplicity is {self.multiplicity}; give a count of at least 1.")
+        band = self.band
+        if band is None:
+            return
+        if self.method != "ml":
+            raise ValidationError(f"a spectrum of method {self.method} has no band; only a learned model's (method ml) has.")
+        if band.shape != (len(self.energy), 2):
+            raise ValidationError(f"the band has shape {band.shape}; give ({len(self.energy)}, 2).")
+        if not np.isfinite(band).all() or (band[:, 0] > band[:, 1]).any():
+            raise ValidationError("the band holds values that are not finite, or a lower limit above its upper one.")
+
+    def _columns(self) -> dict[str, FloatArray]:
+        """The node's arrays as named columns of one length."""
+        columns = {"energy": self.energy, "mu": self.mu}
+        if self.mu0 is not None:
+            columns["mu0"] = self.mu0
+        if self.band is not None:
+            columns["lower"], columns["upper"] = self.band[:, 0], self.band[:, 1]
+        return columns
+
+    def _header(self) -> dict[str, Any]:
+        """What a file says about the spectrum besides its columns."""
+        names = ("absorber", "edge", "kind", "method", "energy_reference", "normalisation", "e0", "site", "multiplicity")
+        return {name: self.base.attributes.get(name, None) for name in names} | {"uuid": self.uuid}
+
+    def _prepare_csv(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
+        """Comma-separated columns under their names; `comments` puts the attributes above them, each line after a `#`."""
+        stream = io.StringIO()
+        if comments:
+            stream.writelines(f"# {name}: {value}\n" for name, value in self._header().items() if value is not None)
+        columns = self._columns()
+        stream.write(",".join(columns) + "\n")
+        np.savetxt(stream, np.column_stack(list(columns.values())), fmt="%.10g", delimiter=",")
+        return stream.getvalue().encode(), {}
+
+    def _prepare_xmu(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
+        """Columns separated by blanks, as Athena and Larch read them; the column names stand in the last comment line."""
+        stream = io.StringIO()
+        if comments:
+            stream.writelines(f"# {name}: {value}\n" for name, value in self._header().items() if value is not None)
+            stream.write("#" + "-" * 40 + "\n")
+        columns = self._columns()
+        stream.write("#  " + "  ".join(columns) + "\n")
+        np.savetxt(stream, np.column_stack(list(columns.values())), fmt="%16.10g")
+        return stream.getvalue().encode(), {}
+
+    def _prepare_json(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
+        """Attributes, settings and columns as one JSON object, floats in full."""
+        content = self._header() | {"settings": self.settings, "columns": {name: array.tolist() for name, array in self._columns().items()}}
+        if any(isinstance(value, float) and not math.isfinite(value) for value in content.values()):
+            raise ValidationError("the node holds an attribute that JSON cannot express; check e0.")
+        return (json.dumps(content, indent=1) + "\n").encode(), {}

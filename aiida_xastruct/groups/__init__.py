@@ -1,0 +1,1 @@
+"""Groups: which model answers for which task and kind of spectrum."""
