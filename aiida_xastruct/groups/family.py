@@ -87,7 +87,7 @@ class ModelFamily(Group):
     @property
     def manifest(self) -> dict[str, Any]:
         """Content of `family.json`."""
-        return dict(self.base.extras.get(self._KEY_MANIFEST, {}))
+        return dict(json.loads(self.base.extras.get(self._KEY_MANIFEST, "{}")))
 
     @property
     def content_hash(self) -> str:
@@ -152,11 +152,11 @@ class ModelFamily(Group):
             folder.mkdir(parents=True)
         except FileExistsError as error:
             raise ModelError(f"{folder} exists already; choose another place.") from error
-        return write_family(folder, list(self.nodes), self.manifest)
+        return write_family(folder, list(self.nodes), self.base.extras.get(self._KEY_MANIFEST, "{}"))
 
 
-def write_family(folder: Path, models: Sequence[ModelData], manifest: dict[str, Any]) -> Path:
-    """Write models and a manifest into an empty folder in the layout of a family; returns the folder."""
+def write_family(folder: Path, models: Sequence[ModelData], manifest: str) -> Path:
+    """Write models and the text of `family.json` into an empty folder in the layout of a family; returns the folder."""
     for model in models:
         target = folder / model.name
         model.base.repository.copy_tree(target)
@@ -164,7 +164,7 @@ def write_family(folder: Path, models: Sequence[ModelData], manifest: dict[str, 
         if shared.is_dir():
             shutil.copytree(shared, folder, dirs_exist_ok=True)
             shutil.rmtree(shared)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    (folder / MANIFEST).write_text(manifest)
     return folder
 
 
@@ -181,15 +181,16 @@ def load_default_family() -> ModelFamily:
     return ModelFamily.install(SHIPPED, f"xastruct/default/{content_hash(SHIPPED)[:8]}", "Shipped with aiida-xastruct.")
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], list[Path], dict[str, Path]]:
-    """Manifest, model folders and shared files (by relative path) of a family on disk."""
+def _read(folder: Path) -> tuple[str, list[Path], dict[str, Path]]:
+    """Text of the manifest, model folders and shared files (by relative path) of a family on disk."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = (folder / MANIFEST).read_text()
+        is_object = isinstance(json.loads(manifest), dict)
     except OSError as error:
         raise ModelError(f"{folder} has no {MANIFEST}; give the folder of a model family.") from error
     except ValueError as error:
         raise ModelError(f"{folder / MANIFEST} is not JSON ({error}); get the family again.") from error
-    if not isinstance(manifest, dict):
+    if not is_object:
         raise ModelError(f"{folder / MANIFEST} holds no JSON object; get the family again.")
     models = sorted(path.parent for path in folder.glob(f"*/{CARD}"))
     names = {f"{task}-{kind}" for task in TASKS for kind in KINDS}

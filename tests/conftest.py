@@ -1,0 +1,114 @@
+"""Fixtures of the whole suite: a temporary AiiDA profile (embedded SQLite, no services) and small real inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiida_xastruct.engine.spectrum import Spectrum
+
+pytest_plugins = "aiida.tools.pytest_fixtures"
+
+
+@pytest.fixture
+def spectrum() -> Spectrum:
+    """A measured-like Fe K edge: an arctangent step with a white line, 200 points over -100 to 300 eV around the edge."""
+    energy = np.linspace(7012.0, 7412.0, 201)
+    mu = 0.5 + np.arctan((energy - 7118.0) / 2.0) / np.pi + 0.4 * np.exp(-(((energy - 7124.0) / 5.0) ** 2))
+    return Spectrum(energy, mu, "Fe", "K", "XANES", settings={"beamline": "P65"})
+
+
+@pytest.fixture
+def ml_spectrum() -> Spectrum:
+    """A learned spectrum with its background, Cu K EXAFS."""
+    energy = np.linspace(8979.0, 9879.0, 226)
+    mu = 1.0 + 0.05 * np.sin(np.sqrt(energy - 8979.0))
+    return Spectrum(energy, mu, "Cu", "K", "EXAFS", "ml", "feff", "flat", mu0=np.ones_like(mu), e0=8979.0, settings={"family": "default"})
+
+
+def _write_model(folder: Path, task: str, kind: str, seed: int = 0) -> Path:
+    """Write a tiny real model: safetensors weights of a linear map and a complete card."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True)
+    weights = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
+    save_file({"weight": weights}, folder / "weights.safetensors")
+    card = {
+        "task": task,
+        "kind": kind,
+        "edges": ["K", "L3"],
+        "elements": ["Fe", "Cu"],
+        "training_data_hash": "0" * 64,
+        "metrics": {"r2": 0.9},
+        "engine_version": "1",
+        "note": f"{task} of {kind}",
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=1))
+    return folder
+
+
+def _write_family(folder: Path, seed: int = 0) -> Path:
+    """Write a tiny real family: three models, and one file that they share."""
+    folder.mkdir(parents=True)
+    for task, kind in [("forward", "XANES"), ("neighbours", "EXAFS"), ("distance", "EXAFS")]:
+        _write_model(folder / f"{task}-{kind}", task, kind, seed)
+    (folder / "shared.json").write_text(json.dumps({"grid": [1, 2, 3]}))
+    (folder / "family.json").write_text('{"name": "tiny",   "format": "test"}')
+    return folder
+
+
+@pytest.fixture
+def write_model() -> Callable[..., Path]:
+    """Function that writes a tiny model."""
+    return _write_model
+
+
+@pytest.fixture
+def write_family() -> Callable[..., Path]:
+    """Function that writes a tiny family."""
+    return _write_family
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """Folder of a tiny model."""
+    return _write_model(tmp_path / "forward-XANES", "forward", "XANES")
+
+
+@pytest.fixture
+def family_folder(tmp_path: Path) -> Path:
+    """Folder of a tiny family."""
+    return _write_family(tmp_path / "family")
+
+
+@pytest.fixture
+def dataset_file(tmp_path: Path) -> Path:
+    """A training set of six EXAFS spectra of four materials, as the engine writes it."""
+    from aiida_xastruct.engine.dataset import GRIDS, MAX_Z, Dataset, SiteTable
+
+    n = 6
+    random = np.random.default_rng(0)
+    table = SiteTable(
+        material=np.array([0, 0, 1, 2, 3, 3]),
+        site=np.arange(n),
+        absorber=np.array([26, 26, 29, 29, 92, 92]),
+        curve=random.normal(size=(n, len(GRIDS["EXAFS"]))).astype(np.float32),
+        edge_shift=np.zeros(n, dtype=np.float32),
+        engine=np.zeros(n, dtype=np.int64),
+        peer_split=np.array([""] * n),
+        shell=np.ones((n, MAX_Z), dtype=np.uint8),
+        mean_distance=np.full(n, 2.0, dtype=np.float32),
+        nearest_distance=np.full(n, 1.9, dtype=np.float32),
+        features=random.normal(size=(n, 5)).astype(np.float32),
+    )
+    materials = [
+        {"source": "amcsd", "source_id": str(i), "formula": formula, "space_group": 225, "prototype": "AB-225"}
+        for i, formula in enumerate(["FeO", "CuO", "CuCl", "UO2"])
+    ]
+    path = tmp_path / "made-here.h5"
+    Dataset(materials, ["FEFF 8.5L"], {"EXAFS": table}).save(path)
+    return path
