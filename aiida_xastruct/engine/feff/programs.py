@@ -15,6 +15,9 @@ from ..errors import FeffError
 #: Modules of FEFF 8.5L in the order they run. The last alone adds thermal disorder.
 FEFF8L_MODULES = ("rdinp", "pot", "xsph", "pathfinder", "genfmt", "ff2x")
 
+#: What each module must have written: most of them end with status 0 whatever happened.
+FEFF8L_PRODUCTS = {"pot": "pot.pad", "xsph": "phase.pad", "pathfinder": "paths.dat", "genfmt": "feff.pad", "ff2x": "xmu.dat"}
+
 #: Stages of FEFF10 that make an absorption spectrum; the pipeline's other eight only start and end (0.07 s each).
 FEFF10_STAGES = ("rdinp", "atomic", "pot", "screen", "xsph", "fms", "mkgtr", "path", "genfmt", "ff2x")
 

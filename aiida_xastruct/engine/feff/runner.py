@@ -23,8 +23,8 @@ from pymatgen.core import Structure
 from ..errors import FeffError, XastructError
 from ..structure import symbol
 from .deck import ENGINE_MARK, FeffParameters, resolve_edge, write_deck
-from .output import FeffResult, read_folder
-from .programs import FEFF8L_MODULES, FEFF10_STAGES, engine_version, environment, executable
+from .output import FeffResult, last_words, read_folder
+from .programs import FEFF8L_MODULES, FEFF8L_PRODUCTS, FEFF10_STAGES, engine_version, environment, executable
 
 #: Exit statuses of `xastruct-feff`. 128 + signal when it was told to stop.
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -70,6 +70,7 @@ def run(folder: Path | str, engine: str | None = None, modules: Sequence[str] | 
     for command in _commands(chosen, modules, own_deck=marked is None):
         left = None if timeout is None else timeout - (time.monotonic() - started)
         _execute(command, folder, left)
+        _check_product(command, folder)
     facts = {
         "engine": chosen,
         "version": version,
@@ -124,6 +125,14 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
         lines = [line for line in (folder / "feff.err").read_text(errors="replace").splitlines() if line.strip()]
         words = f": {lines[-1].strip()[:300]}" if lines else ""
         raise FeffError(f"{name} failed with status {status}{words}.")
+
+
+def _check_product(command: list[str], folder: Path) -> None:
+    """Raise FeffError if a module of FEFF 8.5L ended without its file."""
+    module = Path(command[0]).stem.removeprefix("feff8l_")
+    product = FEFF8L_PRODUCTS.get(module)
+    if product is not None and not (folder / product).is_file():
+        raise FeffError(f"feff8l_{module} wrote no {product}; {last_words(folder)}")
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,55 @@
+"""`python -m aiida_xastruct.engine.reference build|status|export`: the reference library where AiiDA is not installed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import XastructError
+from .command import build_command, export_command, status_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 1 with one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m aiida_xastruct.engine.reference", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="compute spectra into a state folder until stopped; start again to go on")
+    build.add_argument("--source", choices=("amcsd", "npz"), default="amcsd")
+    build.add_argument("--path", default="", help="the table of an npz source")
+    build.add_argument("--kinds", default="EXAFS,XANES", help="EXAFS, XANES or both")
+    build.add_argument("--mix", type=float, default=0.5, help="share of the computing time for XANES (0.5)")
+    build.add_argument("--exafs-first", type=float, default=0.0, metavar="MINUTES", help="minutes of EXAFS alone at the start")
+    build.add_argument("--cores", type=int, default=1)
+    build.add_argument("--exclude", type=Path, action="append", default=[], help="file of ids, or of formulas and space groups, to leave out")
+    build.add_argument("--seed", type=int, help="order of elements and structures (random)")
+    build.add_argument("--limit", type=int, help="stop after so many sites")
+    status = commands.add_parser("status", help="unique sites by element; failures")
+    export = commands.add_parser("export", help="write the records that the library lacks as new shards")
+    for command, required in ((build, True), (status, False), (export, True)):
+        command.add_argument("--state", type=Path, required=required, help="the state folder")
+    for command, required in ((status, False), (export, True)):
+        command.add_argument("--library", type=Path, required=required, help="the library folder")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "build":
+            kinds = tuple(options.kinds.split(","))
+            print(
+                build_command(
+                    options.state, options.source, options.path, kinds, options.mix, options.exafs_first, options.cores,
+                    tuple(options.exclude), options.seed, options.limit,
+                )  # fmt: skip
+            )
+        elif options.command == "status":
+            print(status_command(options.state, options.library))
+        else:
+            print(export_command(options.state, options.library))
+    except (XastructError, OSError) as error:
+        print(f"reference {options.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

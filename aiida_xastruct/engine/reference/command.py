@@ -1,0 +1,102 @@
+"""What `reference build|status|export` do on a terminal; the click commands and `python -m` both call these."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from ..errors import XastructError
+from ..spectrum import atomic_number
+from .build import Excluded, Progress, build
+from .library import count_by_element, export, library_keys, shards
+from .state import FAILURES, RECORDS, REJECTED, State, key_of
+
+
+def build_command(
+    state: Path,
+    source: str = "amcsd",
+    path: str = "",
+    kinds: tuple[str, ...] = ("EXAFS", "XANES"),
+    mix: float = 0.5,
+    exafs_first: float = 0.0,
+    cores: int = 1,
+    exclude: tuple[Path, ...] = (),
+    seed: int | None = None,
+    limit: int | None = None,
+) -> str:
+    """Build into the state folder with a progress bar (lines, where the output is a file); returns a closing sentence.
+
+    Raises:
+        XastructError: if an option makes no sense.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    for kind in kinds:
+        if kind not in ("EXAFS", "XANES"):
+            raise XastructError(f"the kind {kind!r} is unknown; use EXAFS, XANES or both with a comma between them.")
+    if not 0.0 <= mix <= 1.0:
+        raise XastructError(f"mix is {mix}; give the share of the computing time for XANES, 0 to 1.")
+    if cores < 1:
+        raise XastructError(f"cores is {cores}; give at least 1.")
+    folder = State(state)
+    excluded = Excluded.read(list(exclude))
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[last]}"))
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        row = bar.add_task("sites", total=limit, last="")
+
+        def report(progress: Progress) -> None:
+            done, failed = sum(progress.done.values()), sum(progress.failed.values())
+            if console.is_terminal:
+                bar.update(row, completed=done + failed, last=progress.last[:100])
+            else:
+                print(f"{done} done ({progress.done['XANES']} XANES), {failed} failed; {progress.last}", flush=True)
+
+        result = build(folder, source, path, kinds, mix, exafs_first, cores, excluded, seed, limit, report)
+    return f"{sum(result.done.values())} sites computed, {sum(result.failed.values())} failed; the state is in {state}."
+
+
+def status_command(state: Path | None, library: Path | None) -> str:
+    """Unique sites by kind and element in the library and the state folder together, failures with their reasons."""
+    keys = library_keys(library) if library is not None else {}
+    lines = []
+    if library is not None:
+        lines.append(f"library {library}: {len(shards(library))} shards, {_totals(Counter(key[4] for key in keys))}")
+    if state is not None:
+        folder = State(state)
+        computed = {key_of(record): str(record["absorber"]) for record in folder.lines(RECORDS)}
+        fresh = {key: element for key, element in computed.items() if key not in keys}
+        failures = list(folder.lines(FAILURES))
+        rejected = sum(1 for _ in folder.lines(REJECTED))
+        lines.append(f"state {state}: {_totals(Counter(key[4] for key in computed))}, of which {_totals(Counter(key[4] for key in fresh))} are not exported")
+        lines.append(f"  {len(failures)} sites failed, {rejected} structures cannot be used")
+        for reason, count in Counter(str(value["reason"])[:100] for value in failures).most_common(5):
+            lines.append(f"  {count:5d} x {reason}")
+        keys = {**keys, **computed}
+    for kind, counts in sorted(count_by_element(keys).items()):
+        ordered = sorted(counts.items(), key=lambda item: atomic_number(item[0]))
+        lines.append(f"{kind}: {sum(counts.values())} unique sites of {len(counts)} absorbing elements")
+        for start in range(0, len(ordered), 12):
+            lines.append("  " + "  ".join(f"{element:>2s} {count:4d}" for element, count in ordered[start : start + 12]))
+    return "\n".join(lines)
+
+
+def export_command(state: Path, library: Path) -> str:
+    """Write what the library lacks; returns what was written.
+
+    Raises:
+        XastructError: if the state folder holds no records.
+    """
+    folder = State(state)
+    if not (folder.folder / RECORDS).is_file():
+        raise XastructError(f"{state} holds no records; run the build first or give its state folder.")
+    written = export(folder, library)
+    if not written:
+        return f"{library} already holds every record of {state}."
+    return "\n".join(f"{path} {path.stat().st_size / 1e6:.2f} MB" for path in written)
+
+
+def _totals(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[kind]} {kind}" for kind in ("EXAFS", "XANES"))
