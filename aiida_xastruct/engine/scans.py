@@ -1,0 +1,313 @@
+"""Measured scans: from the text files of a beamline to one merged spectrum. Energies are in eV.
+
+Read are whitespace-separated columns whose names stand in an XDI header (Ravel et al., J. Phys. Conf. Ser. 712, 012148 (2016))
+or in the last comment line above the numbers, which is what Athena, Larch and most beamlines write.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from .errors import SpectrumError
+from .spectrum import EDGES, FloatArray, Kind, Spectrum, find_e0, tabulated_edge
+
+Mode = Literal["transmission", "fluorescence", "reference"]
+
+#: Names that beamlines give to a column, most trusted first. An encoder's energy is where the monochromator was, not where it should have been;
+#: VFC01 to VFC04 are the counters of P65 (PETRA III): before the sample, behind it, behind the reference foil, fluorescence.
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+    "energy": ("enc_energy", "energy", "energy_ev", "energy_attenuated", "e", "mono_energy", "ev"),
+    "angle": ("angle", "bragg_angle", "theta"),
+    "i0": ("i0", "io", "vfc01", "monitor"),
+    "i1": ("i1", "itrans", "it", "vfc02", "itransmission"),
+    "i2": ("i2", "irefer", "iref", "ir", "vfc03", "ireference"),
+    "if": ("if", "ifluor", "fluor", "vfc04", "ifluorescence"),
+    "mu": ("mu", "xmu", "mutrans", "mu_trans", "mu_e", "mufluor", "mu_fluor"),
+}
+
+#: hc in eV angstrom: E = HC / (2 d sin(theta)).
+HC = 12398.41984
+
+#: Points closer than this are one reading: a monochromator that stands still goes on counting.
+SAME_ENERGY = 0.02
+
+#: A reading this many times the usual spread away from the other scans is a glitch and is left out of the merge.
+GLITCH = 6.0
+
+
+@dataclass(frozen=True)
+class ScanParameters:
+    """How to read the files of one measurement; what is left empty comes from the files themselves.
+
+    Attributes:
+        absorber: symbol of the absorbing element; the XDI header's if empty.
+        edge: absorption edge; the XDI header's if empty.
+        kind: XANES or EXAFS; if empty, EXAFS for data that reach 250 eV above the edge.
+        mode: transmission (ln I0/I1), fluorescence (If/I0) or reference (ln I1/I2, the foil behind the sample); if empty, a column of mu,
+            else transmission, else fluorescence.
+        columns: names of columns where they are not the usual ones, e.g. `{"i0": "mon"}`; keys are those of `COLUMN_NAMES`.
+
+    Raises:
+        SpectrumError: for a value that is none of these.
+    """
+
+    absorber: str = ""
+    edge: str = ""
+    kind: str = ""
+    mode: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, choices in (("edge", EDGES), ("kind", get_args(Kind)), ("mode", get_args(Mode))):
+            value = getattr(self, name)
+            if value and value not in choices:
+                raise SpectrumError(f"{name} is {value!r}; use one of {', '.join(choices)}.")
+        for role in self.columns:
+            if role not in COLUMN_NAMES:
+                raise SpectrumError(f"columns names {role!r}; the columns that can be named are {', '.join(COLUMN_NAMES)}.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ScanParameters:
+        """Parameters from plain values.
+
+        Raises:
+            SpectrumError: for an unknown name, with the nearest known one.
+        """
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise SpectrumError(f"{name!r} is no parameter of a scan{hint}; known are {', '.join(known)}.")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan as read: no two readings at one energy, energies increasing.
+
+    Attributes:
+        name: of the file, without its folder.
+        energy: (n,) eV.
+        mu: (n,) absorption in the unit of the detectors.
+        absorber, edge: what the header says, empty where it does not.
+        formula: how mu came about, e.g. `ln(VFC01/VFC02)`.
+    """
+
+    name: str
+    energy: FloatArray
+    mu: FloatArray
+    absorber: str
+    edge: str
+    formula: str
+
+
+def read_scan(text: str, name: str, parameters: ScanParameters | None = None) -> Scan:
+    """One scan from the text of its file.
+
+    Args:
+        text: comment lines start with `#`, then one line a point.
+        name: of the file, for messages.
+        parameters: columns and mode, where the file alone does not say.
+
+    Raises:
+        SpectrumError: if the file holds no numbers, lacks a column, or a detector reads what gives no absorption.
+    """
+    parameters = parameters or ScanParameters()
+    header, labels, table = _read_table(text, name)
+    values = {label: table[:, index] for index, label in reversed(list(enumerate(labels)))}
+    energy = _energy(values, header, parameters, name)
+    mu, formula = _absorption(values, parameters, name)
+    usable = np.isfinite(energy) & np.isfinite(mu)
+    if usable.sum() < max(10, 0.9 * len(energy)):
+        raise SpectrumError(
+            f"{name}: {formula} is no number in {int((~usable).sum())} of {len(energy)} points; check which columns are the detectors."
+        )
+    energy, mu = _increasing(energy[usable], mu[usable])
+    absorber = header.get("element.symbol", "").capitalize()
+    return Scan(name, energy, mu, absorber, header.get("element.edge", "").upper(), formula)
+
+
+def _read_table(text: str, name: str) -> tuple[dict[str, str], list[str], FloatArray]:
+    """Header fields (lower-case `namespace.tag`), column labels (lower case) and numbers (n, columns)."""
+    header: dict[str, str] = {}
+    rows: list[list[str]] = []
+    last_comment = ""
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith(("#", "%")):
+            comment = stripped.lstrip("#%").strip()
+            if match := re.match(r"([A-Za-z]\w*\.\w+)\s*:\s*(.*)", comment):
+                header[match[1].lower()] = match[2].strip()
+            if not rows and comment.strip("-/= "):
+                last_comment = comment
+        elif stripped:
+            rows.append(stripped.replace(",", " ").split())
+    width = max((len(row) for row in rows), default=0)
+    if rows and len(rows[-1]) < width:
+        rows.pop()  # the line that was being written when the scan was stopped
+    try:
+        table = np.array([[float(value) for value in row] for row in rows], dtype=np.float64)
+    except ValueError as error:
+        raise SpectrumError(f"{name} is no table of numbers ({error}); give a text file of columns whose comment lines start with #.") from error
+    if table.ndim != 2 or len(table) < 10 or width < 2:
+        raise SpectrumError(f"{name} holds {len(rows)} lines of numbers; a scan has at least 10 points and 2 columns.")
+    labels = [header.get(f"column.{index + 1}", "").split(" ")[0].lower() for index in range(width)]
+    if not all(labels):
+        labels = [label.lower() for label in last_comment.split()]
+    if len(labels) != width:
+        raise SpectrumError(
+            f"{name} has {width} columns but names {len(labels)} in the comment above them; give the names there, or as XDI Column.N fields."
+        )
+    return header, labels, table
+
+
+def _find(values: Mapping[str, FloatArray], role: str, parameters: ScanParameters, name: str) -> str | None:
+    """Label of the column for a role, or None where the file has none.
+
+    Raises:
+        SpectrumError: if the parameters name a column that is not there.
+    """
+    wanted = parameters.columns.get(role, "").lower()
+    if wanted and wanted not in values:
+        raise SpectrumError(f"{name} has no column {wanted!r}; it has {', '.join(values)}.")
+    return wanted or next((label for label in COLUMN_NAMES[role] if label in values), None)
+
+
+def _energy(values: Mapping[str, FloatArray], header: Mapping[str, str], parameters: ScanParameters, name: str) -> FloatArray:
+    """(n,) energies in eV, from a column in eV or keV, or from the Bragg angle."""
+    label = _find(values, "energy", parameters, name)
+    if label is not None:
+        energy = values[label]
+        # No edge lies between 0.2 and 200 eV that anyone scans in a file of eV, and none above 200 keV.
+        return np.asarray(energy * 1000.0 if np.nanmax(energy) < 200.0 else energy)
+    angle = _find(values, "angle", parameters, name)
+    if angle is None:
+        raise SpectrumError(f"{name} has no column of energies; it has {', '.join(values)}: name one in columns, e.g. {{'energy': '...'}}.")
+    try:
+        spacing = float(header["mono.d_spacing"].split()[0])
+    except (KeyError, ValueError, IndexError) as error:
+        raise SpectrumError(f"{name} gives angles but no Mono.d_spacing; give a column of energies.") from error
+    return np.asarray(HC / (2.0 * spacing * np.sin(np.radians(values[angle]))))
+
+
+def _absorption(values: Mapping[str, FloatArray], parameters: ScanParameters, name: str) -> tuple[FloatArray, str]:
+    """(n,) absorption and its formula."""
+    found = {role: _find(values, role, parameters, name) for role in ("mu", "i0", "i1", "i2", "if")}
+    ratios = {"transmission": ("i0", "i1"), "fluorescence": ("if", "i0"), "reference": ("i1", "i2")}
+    if not parameters.mode and found["mu"]:
+        return values[found["mu"]], found["mu"]
+    possible = [mode for mode, roles in ratios.items() if all(found[role] for role in roles)]
+    mode = parameters.mode or next(iter(possible), "")
+    if mode not in possible:
+        needed = " and ".join(ratios[mode]) if mode else "mu, or i0 and i1, or if and i0"
+        raise SpectrumError(f"{name} has no columns for {needed}; it has {', '.join(values)}: name them in columns, e.g. {{'i0': '...'}}.")
+    top, bottom = (str(found[role]) for role in ratios[mode])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = values[top] / values[bottom]
+        if mode == "fluorescence":
+            return ratio, f"{top}/{bottom}"
+        return np.log(ratio), f"ln({top}/{bottom})"
+
+
+def _increasing(energy: FloatArray, mu: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sorted by energy; readings within `SAME_ENERGY` of the first of them become their mean."""
+    order = np.argsort(energy, kind="stable")
+    energy, mu = energy[order], mu[order]
+    starts = [0]
+    for index in range(1, len(energy)):
+        if energy[index] - energy[starts[-1]] >= SAME_ENERGY:
+            starts.append(index)
+    counts = np.diff([*starts, len(energy)])
+    return np.add.reduceat(energy, starts) / counts, np.add.reduceat(mu, starts) / counts
+
+
+def merge(scans: Sequence[Scan], parameters: ScanParameters | None = None) -> Spectrum:
+    """One spectrum of several scans of one sample.
+
+    The grid is the first scan's where all overlap. A reading that lies far from the other scans' is left out of the mean, once the scans are
+    brought to one height and step (a straight line from each to their median): three or more scans therefore outvote a glitch.
+
+    Args:
+        scans: of the same absorber and edge.
+        parameters: absorber, edge and kind, where the headers do not say.
+
+    Returns:
+        The mean, method measured, energies as the beamline gave them (`nominal`), normalisation raw.
+
+    Raises:
+        SpectrumError: if there is no scan, they disagree on the edge, do not overlap, or do not cover the edge.
+    """
+    parameters = parameters or ScanParameters()
+    if not scans:
+        raise SpectrumError("there is no scan to merge; give at least one file.")
+    absorber, edge = _edge(scans, parameters)
+    low, high = max(scan.energy[0] for scan in scans), min(scan.energy[-1] for scan in scans)
+    grid = scans[0].energy[(scans[0].energy >= low) & (scans[0].energy <= high)]
+    if len(grid) < 10:
+        raise SpectrumError(f"the scans overlap in {len(grid)} points only; merge scans of one range.")
+    curves = np.array([np.interp(grid, scan.energy, scan.mu) for scan in scans])
+    keep = _not_glitches(grid, curves)
+    mu = np.average(curves, axis=0, weights=keep)
+    spread = float(np.median(np.std(curves, axis=0))) if len(scans) > 1 else None
+    tabulated = tabulated_edge(absorber, edge)
+    kind = parameters.kind or ("EXAFS" if grid[-1] - tabulated >= 250.0 else "XANES")
+    spectrum = Spectrum(
+        energy=grid,
+        mu=mu,
+        absorber=absorber,
+        edge=edge,
+        kind=kind,  # type: ignore[arg-type]
+        method="measured",
+        energy_reference="nominal",
+        normalisation="raw",
+        settings={
+            "files": [scan.name for scan in scans],
+            "formula": scans[0].formula,
+            "n_scans": len(scans),
+            "n_glitches": int((~keep).sum()),
+            "spread_between_scans": spread,
+        },
+    )
+    find_e0(spectrum)  # refuses a scan that does not cover the edge it is said to be of
+    return spectrum
+
+
+def _edge(scans: Sequence[Scan], parameters: ScanParameters) -> tuple[str, str]:
+    """Absorber and edge, the same in all scans."""
+    found = []
+    for name in ("absorber", "edge"):
+        stated = {getattr(scan, name) for scan in scans} - {""}
+        given = getattr(parameters, name)
+        if len(stated) > 1 and not given:
+            raise SpectrumError(f"the scans are of different kinds ({name} {', '.join(sorted(stated))}); merge scans of one edge.")
+        if not (given or stated):
+            raise SpectrumError(f"the files do not say which {name} they were measured at; give it, e.g. absorber 'Fe', edge 'K'.")
+        found.append(given or stated.pop())
+    return found[0], found[1]
+
+
+def _not_glitches(grid: FloatArray, curves: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(scans, n) whether a reading agrees with those of the other scans; all true for fewer than three scans."""
+    if len(curves) < 3:
+        return np.ones(curves.shape, dtype=bool)
+    median = np.median(curves, axis=0)
+    basis = np.column_stack([np.ones_like(grid), (grid - grid[0]) / (grid[-1] - grid[0]), median])
+    levelled = np.array([curve - basis @ np.linalg.lstsq(basis, curve - median, rcond=None)[0] for curve in curves])
+    distance = np.abs(levelled - np.median(levelled, axis=0))
+    # The usual spread here, from the neighbouring points: on the edge itself a small drift in energy is a large difference in mu.
+    usual = np.median(distance, axis=0)
+    width = min(15, len(grid))
+    local = np.array([np.median(usual[max(0, i - width) : i + width + 1]) for i in range(len(grid))])
+    slope = np.abs(np.gradient(median, grid)) * 0.5
+    allowed = GLITCH * np.maximum(local, 1e-3 * np.ptp(median)) + slope
+    keep = distance <= allowed
+    # At least two scans stay at each point, or the vote means nothing.
+    keep[:, keep.sum(axis=0) < 2] = True
+    return np.asarray(keep)
