@@ -19,7 +19,10 @@ def test_every_node_type_comes_back(tmp_path, aiida_profile_clean, ml_spectrum, 
         DatasetData.from_file(dataset_file),
         ModelData.from_folder(model_folder),
     ]
-    before = {node.store().uuid: (node.base.attributes.all, node.base.repository.hash(), node.base.caching.compute_hash()) for node in nodes}
+    before = {}
+    for node in nodes:
+        node.store()
+        before[node.uuid] = (node.base.attributes.all, node.base.repository.hash(), node.base.caching.compute_hash())
     create_archive(nodes, filename=tmp_path / "nodes.aiida")
     aiida_profile_clean.reset_storage()
     assert QueryBuilder().append((SpectrumData, DatasetData, ModelData)).count() == 0

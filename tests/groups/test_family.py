@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -112,11 +113,8 @@ print(ModelFamily.install(Path(sys.argv[2]), sys.argv[3]).uuid)
 
 
 def start(profile, folder, label, how):
-    import subprocess
-
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, profile.name, str(folder), label, how], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", CHILD, profile.name, str(folder), label, how]
+    return subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_process_killed_on_the_way_leaves_nothing_behind(aiida_profile_clean, family_folder):

@@ -1,0 +1,1 @@
+"""Command lines: `aiida-xastruct`, and `verdi data xastruct`. Nothing else imports this package."""

@@ -1,0 +1,178 @@
+"""`verdi data xastruct`: spectra, training sets and models in the profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from aiida.cmdline.params import types
+
+from .group import XastructGroup, with_profile
+from .output import echo_mapping, echo_rows, json_option
+
+if TYPE_CHECKING:
+    from aiida.orm import Data
+
+    from ..data.dataset import DatasetData
+    from ..data.model import ModelData
+    from ..data.spectrum import SpectrumData
+
+FORMATS = ("csv", "json", "xmu")
+
+limit_option = click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="List this many.")
+
+
+def datum_argument(name: str) -> Any:
+    """Argument NODE: a pk, UUID or label of a node of one of this package's types."""
+    return click.argument("node", type=types.DataParamType(sub_classes=(f"aiida.data:xastruct.{name}",)))
+
+
+@click.group("xastruct", cls=XastructGroup)
+def data() -> None:
+    """Spectra, training sets and models of aiida-xastruct."""
+
+
+@data.group("spectrum", cls=XastructGroup)
+def spectrum() -> None:
+    """X-ray absorption spectra."""
+
+
+@spectrum.command("list")
+@click.option("-a", "--absorber", help="Only this absorbing element.")
+@click.option("-e", "--edge", help="Only this absorption edge.")
+@click.option("-k", "--kind", type=click.Choice(["XANES", "EXAFS"]), help="Only this kind.")
+@click.option("-m", "--method", type=click.Choice(["feff", "ml", "measured"]), help="Only spectra of this method.")
+@limit_option
+@json_option
+@with_profile
+def spectrum_list(absorber: str | None, edge: str | None, kind: str | None, method: str | None, limit: int, as_json: bool) -> None:
+    """List spectra, the newest first."""
+    from ..data.spectrum import SpectrumData
+
+    wanted = {"absorber": absorber, "edge": edge, "kind": kind, "method": method}
+    filters = {f"attributes.{name}": value for name, value in wanted.items() if value is not None}
+    names = ("absorber", "edge", "kind", "method", "site", "multiplicity", "normalisation")
+    rows = _query(SpectrumData, [f"attributes.{name}" for name in names], limit, filters)
+    echo_rows(("pk", "created", "label", *names), rows, as_json)
+
+
+@spectrum.command("show")
+@datum_argument("spectrum")
+@json_option
+@with_profile
+def spectrum_show(node: SpectrumData, as_json: bool) -> None:
+    """Show what is known of the spectrum NODE."""
+    energy = node.energy
+    names = ("absorber", "edge", "kind", "method", "energy_reference", "normalisation", "e0", "site", "multiplicity")
+    content = {"pk": node.pk, "uuid": node.uuid, "label": node.label}
+    content |= {name: node.base.attributes.get(name, None) for name in names}
+    content |= {"points": len(energy), "energy_from": float(energy[0]), "energy_to": float(energy[-1])}
+    content |= {"arrays": sorted(node.get_arraynames()), "settings": node.settings}
+    echo_mapping(content, as_json)
+
+
+@spectrum.command("export")
+@datum_argument("spectrum")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file.  [default: the screen]")
+@click.option("-f", "--format", "file_format", type=click.Choice(FORMATS), help="File format.  [default: the file's ending, or csv]")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@with_profile
+def spectrum_export(node: SpectrumData, output: Path | None, file_format: str | None, overwrite: bool) -> None:
+    """Write the spectrum NODE as csv, json, or xmu (columns that Athena and Larch read)."""
+    if output is None:
+        click.echo(node._exportcontent(file_format or "csv")[0].decode(), nl=False)
+        return
+    file_format = file_format or output.suffix.lstrip(".")
+    if file_format not in FORMATS:
+        raise click.ClickException(f"{output.name} ends in no known format; give --format {'|'.join(FORMATS)}.")
+    if output.exists() and not overwrite:
+        raise click.ClickException(f"{output} exists already; choose another name or give --overwrite.")
+    try:
+        node.export(str(output), fileformat=file_format, overwrite=overwrite)
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written ({error.strerror or error}).") from error
+    click.echo(str(output))
+
+
+@data.group("dataset", cls=XastructGroup)
+def dataset() -> None:
+    """Training sets."""
+
+
+@dataset.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-L", "--label", default="", help="Label of the node.")
+@with_profile
+def dataset_import(file: Path, label: str) -> None:
+    """Store the training set in FILE, which `xastruct` wrote, as a node."""
+    from ..data.dataset import DatasetData
+
+    node = DatasetData.from_file(file, label=label).store()
+    click.echo(f"{node.pk}: {node.get_description()}")
+
+
+@dataset.command("list")
+@limit_option
+@json_option
+@with_profile
+def dataset_list(limit: int, as_json: bool) -> None:
+    """List training sets, the newest first."""
+    from ..data.dataset import DatasetData
+
+    names = ("n_materials", "n_records", "content_hash")
+    echo_rows(("pk", "created", "label", *names), _query(DatasetData, [f"attributes.{name}" for name in names], limit), as_json)
+
+
+@dataset.command("show")
+@datum_argument("dataset")
+@json_option
+@with_profile
+def dataset_show(node: DatasetData, as_json: bool) -> None:
+    """Show what is known of the training set NODE."""
+    names = ("content_hash", "n_materials", "n_records", "kinds", "elements", "engines", "split")
+    _show(node, names, as_json)
+
+
+@data.group("model", cls=XastructGroup)
+def model() -> None:
+    """Learned models; `aiida-xastruct family` installs them."""
+
+
+@model.command("list")
+@limit_option
+@json_option
+@with_profile
+def model_list(limit: int, as_json: bool) -> None:
+    """List models, the newest first."""
+    from ..data.model import ModelData
+
+    names = ("task", "kind", "engine_version", "training_data_hash", "content_hash")
+    rows = _query(ModelData, [f"attributes.{name}" for name in names], limit)
+    echo_rows(("pk", "created", "label", *names), rows, as_json)
+
+
+@model.command("show")
+@datum_argument("model")
+@json_option
+@with_profile
+def model_show(node: ModelData, as_json: bool) -> None:
+    """Show the card of the model NODE."""
+    names = ("task", "kind", "edges", "elements", "metrics", "training_data_hash", "engine_version", "content_hash")
+    _show(node, names, as_json)
+
+
+def _show(node: Data, names: tuple[str, ...], as_json: bool) -> None:
+    """Print a node's identity and some of its attributes."""
+    content: dict[str, Any] = {"pk": node.pk, "uuid": node.uuid, "label": node.label}
+    echo_mapping(content | {name: node.base.attributes.get(name, None) for name in names}, as_json)
+
+
+def _query(cls: type[Data], projections: list[str], limit: int, filters: dict[str, Any] | None = None) -> list[list[Any]]:
+    """Rows of pk, time of creation, label and the projections; the newest first."""
+    from aiida.orm import QueryBuilder
+
+    builder = QueryBuilder()
+    builder.append(cls, filters=filters or {}, project=["id", "ctime", "label", *projections], tag="node")
+    builder.order_by({"node": {"id": "desc"}}).limit(limit)
+    return [[pk, f"{created:%Y-%m-%d %H:%M}", *rest] for pk, created, *rest in builder.all()]

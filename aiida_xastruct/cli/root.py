@@ -1,0 +1,19 @@
+"""The command `aiida-xastruct`."""
+
+from __future__ import annotations
+
+import click
+from aiida.cmdline.params import options, types
+
+from .group import LazyCommand, XastructGroup
+
+COMMANDS = {
+    "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
+}
+
+
+@click.group("aiida-xastruct", cls=XastructGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@options.PROFILE(type=types.ProfileParamType(load_profile=True), expose_value=False)
+@click.version_option(package_name="aiida-xastruct", message="%(package)s %(version)s")
+def cli() -> None:
+    """X-ray absorption spectra of crystals, and the local structure behind a spectrum."""
