@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -155,8 +155,12 @@ class ModelFamily(Group):
         return write_family(folder, list(self.nodes), self.base.extras.get(self._KEY_MANIFEST, "{}"))
 
 
-def write_family(folder: Path, models: Sequence[ModelData], manifest: str) -> Path:
-    """Write models and the text of `family.json` into an empty folder in the layout of a family; returns the folder."""
+def write_family(folder: Path, models: Sequence[ModelData], manifest: Mapping[str, Any] | str) -> Path:
+    """Write models and `family.json` (its text, or its content) into an empty folder in the layout of a family.
+
+    Returns:
+        the folder.
+    """
     for model in models:
         target = folder / model.name
         model.base.repository.copy_tree(target)
@@ -164,7 +168,7 @@ def write_family(folder: Path, models: Sequence[ModelData], manifest: str) -> Pa
         if shared.is_dir():
             shutil.copytree(shared, folder, dirs_exist_ok=True)
             shutil.rmtree(shared)
-    (folder / MANIFEST).write_text(manifest)
+    (folder / MANIFEST).write_text(manifest if isinstance(manifest, str) else json.dumps(manifest, indent=1) + "\n")
     return folder
 
 
