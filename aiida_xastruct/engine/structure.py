@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -114,6 +115,23 @@ def inequivalent_absorbers(structure: Structure, absorber: str | None = None) ->
     first, count = np.unique(_equivalent_atoms(structure), return_counts=True)
     sites = [Absorber(int(i), symbol(structure, int(i)), int(n)) for i, n in zip(first, count, strict=True)]
     return [site for site in sites if absorber in (None, site.element)]
+
+
+def multiplicities(structure: Structure, sites: Sequence[int]) -> list[int]:
+    """How many sites of the cell each of `sites` stands for, by symmetry.
+
+    Raises:
+        StructureError: if a site does not exist, or two of them are equivalent, so that one would count twice.
+    """
+    for site in sites:
+        symbol(structure, site)
+    equivalent = _equivalent_atoms(structure)
+    seen: dict[int, int] = {}
+    for site in sites:
+        other = seen.setdefault(int(equivalent[site]), site)
+        if other != site or list(sites).count(site) > 1:
+            raise StructureError(f"sites {other} and {site} are equivalent by symmetry; give one of them.")
+    return [int((equivalent == equivalent[site]).sum()) for site in sites]
 
 
 def _equivalent_atoms(structure: Structure) -> NDArray[np.int64]:

@@ -1,0 +1,85 @@
+"""From a spectrum to the nearest neighbours of its absorber, by learned models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiida.engine import ExitCode, calcfunction
+from aiida.orm import Dict, List, Str
+
+from ...data.model import ModelData
+from ...data.spectrum import SpectrumData
+from ...engine import ALGORITHM_VERSION
+from ...engine.errors import SpectrumError, XastructError
+
+if TYPE_CHECKING:
+    from ...engine.bundle import InverseAnswer
+    from ...engine.spectrum import Spectrum
+
+#: The versions of both questions as one text, e.g. `neighbours 1, distance 1`.
+INVERSE_VERSION = ", ".join(f"{task} {ALGORITHM_VERSION[task]}" for task in ("neighbours", "distance"))
+
+
+@calcfunction
+def infer_local_structure(
+    spectrum: SpectrumData,
+    kind: Str,
+    neighbours: ModelData,
+    distance: ModelData,
+    elements: List = None,  # type: ignore[assignment]
+    algorithm_version: Str = INVERSE_VERSION,  # type: ignore[assignment]
+) -> Any:
+    """Neighbour elements and mean distance of the first shell behind a spectrum.
+
+    Args:
+        spectrum: measured, by FEFF or learned.
+        kind: part of the spectrum to read: XANES (the edge) or EXAFS (chi(k)); a measured scan that covers both can be read either way.
+        neighbours: model of this task and kind.
+        distance: model of this task and kind.
+        elements: symbols of the elements that the sample is known to hold; any if left out.
+        algorithm_version: of both tasks, so that caches never mix two; leave it out.
+
+    Returns:
+        `Dict` with the keys of `describe`; exit status 310 with one sentence where the spectrum cannot be read.
+    """
+    from ...engine.errors import ModelError
+    from .bundle import load_bundle
+
+    try:
+        if algorithm_version.value != INVERSE_VERSION:
+            raise ModelError(f"{algorithm_version.value!r} was asked for, this installation computes {INVERSE_VERSION!r}; leave the input out.")
+        question = of_kind(spectrum.to_engine(), kind.value)
+        present = None if elements is None else [str(element) for element in elements.get_list()]
+        answer = load_bundle(neighbours, distance).infer(question, elements_present=present)
+    except XastructError as error:
+        return ExitCode(310, str(error))
+    return Dict(describe(answer) | {"absorber": spectrum.absorber, "edge": spectrum.edge, "kind": kind.value, "elements_given": present})
+
+
+def of_kind(spectrum: Spectrum, kind: str) -> Spectrum:
+    """The spectrum read as another kind, where it holds that.
+
+    Raises:
+        SpectrumError: if it was computed for another kind only: FEFF's EXAFS has no edge, and its XANES ends before chi(k) begins.
+    """
+    from dataclasses import replace
+
+    if spectrum.kind == kind:
+        return spectrum
+    if spectrum.method != "measured":
+        raise SpectrumError(f"the spectrum was computed as {spectrum.kind}; read it as that, or compute {kind}.")
+    return replace(spectrum, kind=kind)  # type: ignore[arg-type]
+
+
+def describe(answer: InverseAnswer) -> dict[str, Any]:
+    """An answer as plain values: probabilities most likely first, distances in angstrom."""
+    ranked = sorted(answer.neighbours.items(), key=lambda pair: (-pair[1], pair[0]))
+    return {
+        "neighbours": {element: float(probability) for element, probability in ranked},
+        "neighbour_set": sorted(str(element) for element in answer.neighbour_set),
+        "mean_distance": float(answer.mean_distance),
+        "interval": [float(limit) for limit in answer.interval],
+        "coverage": 0.9,
+        "in_domain": bool(answer.in_domain),
+        "reason": str(answer.reason),
+    }

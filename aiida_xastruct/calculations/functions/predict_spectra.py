@@ -1,0 +1,66 @@
+"""From a crystal to the spectra of some of its sites, by a learned model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiida.engine import ExitCode, calcfunction
+from aiida.orm import Dict, List, Str, StructureData
+
+from ...data.model import ModelData
+from ...data.spectrum import SpectrumData
+from ...engine import ALGORITHM_VERSION
+from ...engine.errors import XastructError
+
+if TYPE_CHECKING:
+    from ...engine.bundle import ForwardAnswer
+
+
+@calcfunction
+def predict_spectra(
+    structure: StructureData, sites: List, kind: Str, model: ModelData, algorithm_version: Str = ALGORITHM_VERSION["forward"]  # type: ignore[assignment]
+) -> Any:
+    """Spectra of sites by a forward model.
+
+    Args:
+        structure: an ordered crystal.
+        sites: indices of the absorbing sites, from 0. Each answer's multiplicity is the number of sites equivalent to it.
+        kind: XANES or EXAFS.
+        model: a forward model of this kind.
+        algorithm_version: of this task, so that caches never mix two; leave it out.
+
+    Returns:
+        `spectra`: a `SpectrumData` with band for each site, named `site_<index>`; `answer`: `Dict` with what the model says about each
+        (keys of `describe`, by the same names). Exit status 310 with one sentence where the question cannot be answered.
+    """
+    from ...engine.structure import check_structure, multiplicities
+    from .bundle import check_version, load_bundle
+
+    try:
+        check_version("forward", algorithm_version.value)
+        crystal = structure.get_pymatgen()
+        check_structure(crystal)
+        indices = [int(site) for site in sites.get_list()]
+        count = multiplicities(crystal, indices)
+        answers = load_bundle(model).predict(crystal, indices, kind.value)
+    except XastructError as error:
+        return ExitCode(310, str(error))
+    names = [f"site_{site}" for site in indices]
+    spectra = {
+        name: SpectrumData.from_engine(answer.spectrum, site=site, multiplicity=n, band=answer.band)
+        for name, site, n, answer in zip(names, indices, count, answers, strict=True)
+    }
+    return {"spectra": spectra, "answer": Dict({name: describe(answer) for name, answer in zip(names, answers, strict=True)})}
+
+
+def describe(answer: ForwardAnswer) -> dict[str, Any]:
+    """What a model says about its own spectrum, as plain values: uncertainty and threshold are root mean square errors of the flat spectrum."""
+    return {
+        "absorber": answer.spectrum.absorber,
+        "edge": answer.spectrum.edge,
+        "uncertainty": float(answer.uncertainty),
+        "threshold": float(answer.threshold),
+        "in_domain": bool(answer.in_domain),
+        "needs_reference": bool(answer.needs_reference),
+        "reason": str(answer.reason),
+    }
