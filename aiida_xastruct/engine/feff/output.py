@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,14 @@ from numpy.typing import NDArray
 
 from ..errors import FeffError, SpectrumError
 from ..spectrum import Kind, Spectrum, tabulated_edge
+from .diagnose import scf_settled
+from .offsets import EDGE_OFFSETS
 
 #: A spectrum whose edge lies farther than this from table + FEFF's own offset is another element's, edge's or a broken potential's.
 EDGE_TOLERANCE = 15.0
+
+#: FEFF 8.5L compares the path length with a distance that it never set: it warns in every run.
+_HARMLESS = "rmax > distance to most distant atom"
 
 #: Where an element is not in the offset table, the edge may lie this far from the tabulated one.
 UNKNOWN_EDGE_TOLERANCE = 60.0
@@ -115,6 +118,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if iterations:
         facts["scf_iterations"] = iterations[-1]
         facts["scf_converged"] = "Convergence reached" in pot
+        facts["scf_settled"] = scf_settled(pot)
         if levels := re.findall(r"mu=\s*(-?[\d.]+)", pot):
             facts["fermi_energy_ev"] = float(levels[-1])
         if block := re.search(r"Charge transfer:\s+type\s+charge\s*\n((?:\s+\d+\s+-?[\d.]+\n)+)", pot):
@@ -125,7 +129,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         facts["paths"] = int(match[1])
     logs = "\n".join(_text(path) for path in sorted(folder.glob("log*.dat")))
     warnings = sorted({" ".join(line.split()) for line in logs.splitlines() if "warning" in line.lower()})
-    if warnings:
+    if warnings := [line for line in warnings if _HARMLESS not in line]:
         facts["warnings"] = warnings[:20]
     return facts
 
@@ -147,7 +151,7 @@ def read_folder(folder: Path | str, absorber: str, edge: str, kind: Kind, settin
 
 def last_words(folder: Path) -> str:
     """The last line of FEFF's logs that says something, as the end of a sentence."""
-    for name in ("log6.dat", "log5.dat", "log4.dat", "log3.dat", "log2.dat", "log1.dat", "log.dat", "feff.err"):
+    for name in ("log6.dat", "log5.dat", "log4.dat", "log3.dat", "log2.dat", "log1.dat", "log.dat", "xastruct-feff.err"):
         lines = [line.strip() for line in _text(folder / name).splitlines() if line.strip()]
         if lines:
             return f"its last log, {name}, ends with: {lines[-1][:200]}"
@@ -182,15 +186,10 @@ def check(spectrum: Spectrum) -> list[str]:
 
 def edge_offset(absorber: str, edge: str) -> tuple[float, float]:
     """FEFF's edge minus the tabulated one in eV, and the tolerance of the check; (0, wide) where the table has no such edge."""
-    offset = _offsets().get(edge, {}).get(absorber)
-    return (float(offset), EDGE_TOLERANCE) if offset is not None else (0.0, UNKNOWN_EDGE_TOLERANCE)
+    offset = EDGE_OFFSETS.get(edge, {}).get(absorber)
+    return (offset, EDGE_TOLERANCE) if offset is not None else (0.0, UNKNOWN_EDGE_TOLERANCE)
 
 
-def _offsets() -> dict[str, dict[str, float]]:
-    path = files(__package__).joinpath("edge_offsets.json")
-    if not path.is_file():
-        return {}
-    return dict(json.loads(path.read_text())["offsets_ev"])
 
 
 def _xanes_edge(spectrum: Spectrum) -> float:

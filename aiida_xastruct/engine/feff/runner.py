@@ -5,7 +5,6 @@ The script holds its FEFF processes in one process group and takes them with it 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -89,20 +88,28 @@ def _commands(engine: str, modules: Sequence[str] | None, own_deck: bool) -> lis
     return [[sys.executable, "-c", _FEFF10_PROGRAM, *stages]]
 
 
-#: FEFF10 runs its stages in workers of its own; a separate interpreter around them can be stopped as a group, a thread cannot.
+#: FEFF10 runs its stages in worker processes of its own. An interpreter around them can be stopped as a group, which a thread cannot; and when its
+#: parent is gone, even by SIGKILL, its standard input ends, and it takes its workers with it.
 _FEFF10_PROGRAM = """
-import sys
+import os, signal, sys, threading
 import feff10
+
+def watch():
+    while os.read(0, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+threading.Thread(target=watch, daemon=True).start()
 stages = [feff10.Stage.from_name(name) for name in sys.argv[1:]] or None
 try:
     feff10.FeffPipeline(feff10.FeffConfig.from_file(".", "feff.inp", stages=stages)).run()
 except feff10.FeffError as error:
-    sys.exit(str(error))
+    sys.exit(str(error).splitlines()[0])
 """
 
 
 def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
-    """Run one program in its own process group, its output appended to feff.out and feff.err in the folder.
+    """Run one program in its own process group, its output appended to xastruct-feff.out and xastruct-feff.err in the folder.
 
     Raises:
         FeffError: if it ends with another status than 0 or runs longer than `timeout` seconds.
@@ -110,10 +117,9 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
     name = "FEFF10" if command[0] == sys.executable else Path(command[0]).stem
     if timeout is not None and timeout <= 0:
         raise FeffError(f"FEFF ran out of time before {name}; allow more or use a faster protocol.")
-    with (folder / "feff.out").open("ab") as out, (folder / "feff.err").open("ab") as err:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True, preexec_fn=_die_with_parent
-        )
+    with (folder / "xastruct-feff.out").open("ab") as out, (folder / "xastruct-feff.err").open("ab") as err:
+        # The pipe to its standard input is never written to; that it ends is the sign that we are gone.
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
@@ -122,7 +128,7 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
             # Also on KeyboardInterrupt and on SIGTERM, which `main` turns into SystemExit.
             _kill_group(process)
     if status != 0:
-        lines = [line for line in (folder / "feff.err").read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in (folder / "xastruct-feff.err").read_text(errors="replace").splitlines() if line.strip()]
         words = f": {lines[-1].strip()[:300]}" if lines else ""
         raise FeffError(f"{name} failed with status {status}{words}.")
 
@@ -141,12 +147,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     except (ProcessLookupError, PermissionError):
         pass
     process.wait()
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies, even by SIGKILL (prctl PR_SET_PDEATHSIG); elsewhere nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _children_cpu() -> float:
