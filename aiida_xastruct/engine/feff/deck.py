@@ -5,12 +5,12 @@ from __future__ import annotations
 from pymatgen.core import Structure
 
 from ..errors import FeffError
-from ..spectrum import atomic_number, edge_of, tabulated_edge
+from ..spectrum import Kind, atomic_number, edge_of, tabulated_edge
 from ..structure import check_structure, symbol
 from .cluster import Cluster, build_cluster
-from .parameters import PROTOCOLS, FeffParameters, Sphere
+from .parameters import FEFF_EDGES, PROTOCOLS, FeffParameters, Sphere
 
-__all__ = ["PROTOCOLS", "ENGINE_MARK", "FeffParameters", "Sphere", "resolve_edge", "write_deck"]
+__all__ = ["PROTOCOLS", "ENGINE_MARK", "FeffParameters", "Sphere", "read_request", "resolve_edge", "write_deck"]
 
 #: The comment by which `xastruct-feff` knows which engine a deck was written for.
 ENGINE_MARK = "* xastruct engine:"
@@ -116,3 +116,36 @@ def _atoms(cluster: Cluster) -> list[str]:
         x, y, z = position + 0.0  # -0.0 would print a sign that depends on rounding
         rows.append(f"{x:12.5f} {y:12.5f} {z:12.5f} {potential:3d} {cluster.elements[potential]:<3s} {distance:9.5f}")
     return rows
+
+
+def read_request(deck: str) -> tuple[str, str, Kind]:
+    """Absorber, edge and kind that a deck asks for, whoever wrote it.
+
+    Raises:
+        FeffError: if the deck names no absorber (potential 0) or neither XANES nor EXAFS.
+    """
+    from pymatgen.core import Element
+
+    edge, kind, z, block = "K", None, None, ""
+    for line in deck.splitlines():
+        words = line.split("*")[0].split("!")[0].split()
+        if not words:
+            continue
+        card = words[0].upper()
+        if card[0].isalpha():
+            block = card
+            if card == "EDGE" and len(words) > 1:
+                edge = words[1].upper()
+            elif card == "HOLE" and len(words) > 1 and words[1].isdigit():
+                edge = {"1": "K", "2": "L1", "3": "L2", "4": "L3"}.get(words[1], f"HOLE {words[1]}")
+            elif card.startswith(("XANE", "EXAF")):
+                kind = "XANES" if card.startswith("XANE") else "EXAFS"
+        elif block.startswith("POTE") and words[0] == "0" and len(words) > 1 and words[1].isdigit():
+            z = int(words[1])
+    if z is None or not 1 <= z <= 103:
+        raise FeffError("the deck names no absorber; give potential 0 with its atomic number under POTENTIALS.")
+    if kind is None:
+        raise FeffError("the deck asks for neither XANES nor EXAFS; other spectra cannot be read.")
+    if edge not in FEFF_EDGES:
+        raise FeffError(f"the deck asks for the edge {edge}; use one of {', '.join(FEFF_EDGES)}.")
+    return str(Element.from_Z(z).symbol), edge, "XANES" if kind == "XANES" else "EXAFS"

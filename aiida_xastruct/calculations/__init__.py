@@ -1,0 +1,1 @@
+"""Calculations: jobs on a computer, and functions."""

@@ -1,0 +1,1 @@
+"""Helpers for people and workflows: codes, queries, plots."""

@@ -1,0 +1,72 @@
+"""The code node of the FEFF that comes with this package."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+from aiida.manage.configuration import get_config
+
+from ..engine.errors import FeffError
+
+COMPUTER, CODE = "localhost", "xastruct-feff"
+
+
+def bundled_feff_code() -> orm.InstalledCode:
+    """The `xastruct-feff` of this Python environment as a code on localhost, made on first use.
+
+    Where a code of that label exists for another environment, this one gets a label with a number.
+
+    Raises:
+        FeffError: if the console script is not installed.
+    """
+    executable = _console_script()
+    labels = orm.QueryBuilder().append(orm.Computer, filters={"label": COMPUTER}, tag="computer")
+    labels.append(orm.InstalledCode, with_computer="computer", filters={"label": {"like": f"{CODE}%"}})
+    found = labels.all(flat=True)
+    for code in found:
+        if str(code.filepath_executable) == str(executable) and not code.is_hidden:
+            return code
+    taken = {code.label for code in found}
+    label = next(name for name in [CODE, *(f"{CODE}-{i}" for i in range(2, len(taken) + 3))] if name not in taken)
+    code = orm.InstalledCode(
+        computer=_localhost(),
+        filepath_executable=str(executable),
+        label=label,
+        default_calc_job_plugin="xastruct.feff",
+        description="The FEFF10 and FEFF 8.5L that come with aiida-xastruct.",
+        with_mpi=False,
+    )
+    return code.store()
+
+
+def _console_script() -> Path:
+    """`xastruct-feff` beside this interpreter, or on PATH."""
+    beside = Path(sys.executable).parent / CODE
+    found = beside if beside.is_file() else shutil.which(CODE)
+    if not found:
+        raise FeffError(f"the console script {CODE} is not installed; pip install aiida-xastruct in this environment.")
+    return Path(found)
+
+
+def _localhost() -> orm.Computer:
+    """The computer localhost, made and configured if there is none."""
+    try:
+        computer = orm.Computer.collection.get(label=COMPUTER)
+    except NotExistent:
+        computer = orm.Computer(
+            label=COMPUTER,
+            hostname="localhost",
+            description="This machine.",
+            transport_type="core.local",
+            scheduler_type="core.direct",
+            workdir=str(Path(get_config().dirpath) / "work"),
+        ).store()
+        computer.set_default_mpiprocs_per_machine(1)
+    if not computer.is_configured:
+        computer.configure(safe_interval=0.0)
+    computer.set_minimum_job_poll_interval(1.0)
+    return computer
