@@ -32,7 +32,7 @@ class InferWorkChain(WorkChain):
         spec.input("family", valid_type=Str, required=False, help="Label of the model family; the shipped one if left out.")
         spec.inputs.validator = _check_inputs
         spec.outline(cls.setup, cls.infer)
-        spec.output("answer", valid_type=Dict, help="neighbours, neighbour_set, mean_distance, interval, in_domain, reason.")
+        spec.output("answer", valid_type=Dict, help="Keys: `infer_local_structure.describe`.")
         spec.exit_code(302, "ERROR_NO_MODEL", "{reason}")
         spec.exit_code(303, "ERROR_NO_ANSWER", "{reason}")
 

@@ -14,6 +14,9 @@ from .inputs import check_kind, find_family
 FALLBACKS = ("on", "off", "always")
 PROTOCOLS = ("fast", "balanced", "stringent")
 
+#: What `FeffBaseWorkChain.get_builder_from_protocol` takes as overrides.
+OVERRIDES = ("parameters", "max_wallclock_seconds", "max_iterations", "options")
+
 
 class PredictWorkChain(WorkChain):
     """Spectrum of one element in a crystal: a learned model answers where it is sure of itself, FEFF where it is not.
@@ -49,7 +52,7 @@ class PredictWorkChain(WorkChain):
         spec.input("code", valid_type=AbstractCode, required=False, help="FEFF, for what the model is unsure about.")
         spec.input("fallback", valid_type=Str, default=lambda: Str("on"), validator=_check_fallback, help="on, off or always.")
         spec.input("protocol", valid_type=Str, default=lambda: Str("fast"), validator=_check_protocol, help="fast, balanced or stringent.")
-        spec.input("feff", valid_type=Dict, required=False, help="Overrides of the protocol of `xastruct.feff.base`.")
+        spec.input("feff", valid_type=Dict, required=False, validator=_check_overrides, help="Overrides of the protocol of `xastruct.feff.base`.")
         spec.inputs.validator = _check_inputs
         spec.outline(cls.setup, cls.predict, if_(cls.should_run_feff)(cls.run_feff, cls.inspect_feff), cls.combine, cls.conclude)
         spec.output("spectrum", valid_type=SpectrumData, required=False)
@@ -180,10 +183,13 @@ class PredictWorkChain(WorkChain):
         """Take FEFF's spectra; keep the model's, flagged, where FEFF failed."""
         for name in self.ctx.wanted:
             node = self.ctx[f"feff_{name}"]
-            if node.is_finished_ok:
+            words = node.exit_message or f"exit status {node.exit_status}"
+            if "spectrum" in node.outputs and (node.is_finished_ok or 400 <= node.exit_status < 500):
                 self.ctx.spectra[name] = node.outputs.spectrum
+                if not node.is_finished_ok:
+                    self.ctx.reasons[name] = f"{_sentence(self.ctx.reasons[name])} FEFF warns: {words}"
             else:
-                self.ctx.failures[name] = f"FEFF failed: {node.exit_message or f'exit status {node.exit_status}'}"
+                self.ctx.failures[name] = f"FEFF failed: {words}"
                 self.report(f"{name}: {self.ctx.failures[name]}")
 
     def combine(self) -> ExitCode | None:
@@ -214,7 +220,7 @@ class PredictWorkChain(WorkChain):
             by_feff = self.ctx.spectra[name].method == "feff"
             reason = self.ctx.reasons[name]
             if name in self.ctx.wanted and name not in self.ctx.unsure:
-                reason = f"FEFF was asked for always. {_sentence(reason)}"
+                reason = f"FEFF was asked for, whatever the model says; it says: {_sentence(reason)}"
             if name in self.ctx.failures:
                 reason = f"{_sentence(reason)} {_sentence(self.ctx.failures[name])}"
             sites[name] = {
@@ -267,6 +273,20 @@ def _check_fallback(value: Str, _: Any) -> str | None:
 def _check_protocol(value: Str, _: Any) -> str | None:
     """Refuse other protocols than those there are."""
     return None if value.value in PROTOCOLS else f"protocol is {value.value!r}; use one of {', '.join(PROTOCOLS)}."
+
+
+def _check_overrides(value: Dict | None, _: Any) -> str | None:
+    """Refuse overrides that the FEFF workflow does not know, and parameters that FEFF would misread."""
+    from ..engine.feff.parameters import FeffParameters
+
+    content = {} if value is None else value.get_dict()
+    if unknown := sorted(set(content) - set(OVERRIDES)):
+        return f"feff overrides {unknown[0]!r}; what can be overridden is {', '.join(OVERRIDES)}."
+    try:
+        FeffParameters.from_dict(content.get("parameters", {}))
+    except XastructError as error:
+        return str(error)
+    return None
 
 
 def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:

@@ -36,6 +36,8 @@ def load_bundle(*models: ModelData) -> FamilyBundle:
         # The manifest names the family; what a model answers is on its own card.
         folder = write_family(Path(name), list(models), {"name": "models of one question"})
         bundle = FamilyBundle.load(folder)
+        for model in models:
+            bundle.model(model.task, model.kind)  # a family reads a model when it is asked; the folder is gone by then
     _loaded[key] = bundle
     while len(_loaded) > _KEPT:
         _loaded.popitem(last=False)

@@ -72,14 +72,20 @@ def of_kind(spectrum: Spectrum, kind: str) -> Spectrum:
 
 
 def describe(answer: InverseAnswer) -> dict[str, Any]:
-    """An answer as plain values: probabilities most likely first, distances in angstrom."""
+    """An answer as plain values: probabilities most likely first, distances in angstrom.
+
+    `neighbour_set` answers best; `conformal_set` holds all true neighbours, and `interval` the true mean distance, in `coverage` of cases.
+    """
     ranked = sorted(answer.neighbours.items(), key=lambda pair: (-pair[1], pair[0]))
     return {
         "neighbours": {element: float(probability) for element, probability in ranked},
-        "neighbour_set": sorted(str(element) for element in answer.neighbour_set),
+        "neighbour_set": [str(element) for element in answer.neighbour_set],
+        "conformal_set": [str(element) for element in answer.conformal_set],
         "mean_distance": float(answer.mean_distance),
         "interval": [float(limit) for limit in answer.interval],
         "coverage": 0.9,
+        "nearest_distance": float(answer.nearest_distance),
+        "coordination": float(answer.coordination),
         "in_domain": bool(answer.in_domain),
         "reason": str(answer.reason),
     }

@@ -60,6 +60,7 @@ def describe(answer: ForwardAnswer) -> dict[str, Any]:
         "edge": answer.spectrum.edge,
         "uncertainty": float(answer.uncertainty),
         "threshold": float(answer.threshold),
+        "domain_score": float(answer.domain_score),
         "in_domain": bool(answer.in_domain),
         "needs_reference": bool(answer.needs_reference),
         "reason": str(answer.reason),
