@@ -101,7 +101,7 @@ class DatasetData(SinglefileData):
 
     def _validate(self) -> bool:
         """Refuse a file under another name, a damaged one, and attributes that are not those of the file."""
-        super()._validate()
+        super()._validate()  # type: ignore[no-untyped-call]
         if self.filename != self.DEFAULT_FILENAME:
             raise ValidationError(f"the file is named {self.filename}; make the node with `DatasetData.from_file(path)`.")
         try:
