@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import numpy as np
 import pytest
 
 from aiida_xastruct.engine.spectrum import Spectrum
+
+# AiiDA makes its configuration folder when it is imported, before any fixture runs: not in the user's home.
+os.environ["AIIDA_PATH"] = tempfile.mkdtemp(prefix="xastruct-tests-")
 
 pytest_plugins = "aiida.tools.pytest_fixtures"
 

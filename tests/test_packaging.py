@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -112,16 +113,24 @@ def distributions(lines: list[str]) -> set[str]:
     return {distribution(line) for line in lines if line and not line.startswith("#")}
 
 
-def test_engine_requirements_are_what_the_engine_imports():
-    declared = distributions((ROOT / "requirements-engine.txt").read_text().splitlines())
-    imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages(ROOT / "aiida_xastruct" / "engine")}
-    assert {IMPLIED.get(name, name) for name in imported} == declared
+def check_dependencies(folder: Path, requirements: list[str]) -> None:
+    """Whatever is imported is declared, and whatever is declared is imported, or run by its name."""
+    declared = distributions(requirements)
+    imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages(folder)}
+    assert {IMPLIED.get(name, name) for name in imported} <= declared, "imported, not declared"
+    module_of = {distribution: module for module, distribution in DISTRIBUTIONS.items()}
+    text = "\n".join(path.read_text() for path in folder.rglob("*.py"))
+    unused = {name for name in declared - imported if not re.search(rf'"{module_of.get(name, name)}\b', text)}
+    assert not unused, "declared, not used"
 
 
-def test_dependencies_are_what_the_package_imports():
-    declared = distributions(PROJECT["dependencies"])
-    imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages(ROOT / "aiida_xastruct")}
-    assert {IMPLIED.get(name, name) for name in imported} == declared
+def test_engine_requirements_are_what_the_engine_uses():
+    lines = (ROOT / "requirements-engine.txt").read_text().splitlines()
+    check_dependencies(ROOT / "aiida_xastruct" / "engine", lines)
+
+
+def test_dependencies_are_what_the_package_uses():
+    check_dependencies(ROOT / "aiida_xastruct", PROJECT["dependencies"])
 
 
 def test_import_contracts_hold():
