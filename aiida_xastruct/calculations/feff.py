@@ -102,10 +102,9 @@ class FeffCalculation(CalcJob):
         spec.exit_code(307, "ERROR_ATOMS_TOO_CLOSE", message="Two atoms overlap: {reason}")
         spec.exit_code(308, "ERROR_POTENTIALS_FAILED", message="The muffin-tin potentials could not be made: {reason}")
         spec.exit_code(309, "ERROR_NEGATIVE_OCCUPATION", message="An orbital got an impossible occupation: {reason}")
-        spec.exit_code(310, "ERROR_FMS_RADIUS_TOO_SMALL", message="The FMS sphere holds too few atoms: {reason}")
-        spec.exit_code(311, "ERROR_OUT_OF_WALLTIME", message="FEFF ran out of time: {reason}")
-        spec.exit_code(312, "ERROR_KILLED", message="FEFF was killed: {reason}")
-        spec.exit_code(313, "ERROR_NOT_INSTALLED", message="The computer lacks FEFF: {reason}")
+        spec.exit_code(310, "ERROR_OUT_OF_WALLTIME", message="FEFF ran out of time: {reason}")
+        spec.exit_code(311, "ERROR_KILLED", message="FEFF was killed: {reason}")
+        spec.exit_code(312, "ERROR_NOT_INSTALLED", message="The computer lacks FEFF: {reason}")
         spec.exit_code(320, "ERROR_IMPLAUSIBLE", message="FEFF ended well but its spectrum fails the sanity check: {reason}")
         spec.exit_code(410, "WARNING_SCF_NOT_CONVERGED", message="SCF ended before it settled; the spectrum is there: {reason}")
 

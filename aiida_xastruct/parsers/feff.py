@@ -21,7 +21,6 @@ _EXIT_CODES = {
     "atoms_too_close": "ERROR_ATOMS_TOO_CLOSE",
     "potentials_failed": "ERROR_POTENTIALS_FAILED",
     "negative_occupation": "ERROR_NEGATIVE_OCCUPATION",
-    "fms_radius_too_small": "ERROR_FMS_RADIUS_TOO_SMALL",
     "out_of_time": "ERROR_OUT_OF_WALLTIME",
     "killed": "ERROR_KILLED",
     "not_installed": "ERROR_NOT_INSTALLED",

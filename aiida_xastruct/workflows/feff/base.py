@@ -150,9 +150,12 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
 
     @process_handler(priority=560, exit_codes=[_CODES.ERROR_NEGATIVE_OCCUPATION])
     def handle_negative_occupation(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Mix half as much density into each SCF iteration, twice at most."""
+        """Leave out the ION card, which asks for it in most cases; without one, mix half as much density into each SCF iteration, twice at most."""
         if not self._own_cluster() or self._count("occupation") > 2:
             return self._give_up(node)
+        cards = dict(self._parameter("cards"))
+        if cards.pop("ION", None) is not None:
+            return self._again(node, {"cards": cards})
         return self._again(node, {"scf_mixing": float(self._parameter("scf_mixing")) / 2})
 
     @process_handler(priority=550, exit_codes=[_CODES.ERROR_POTENTIALS_FAILED, _CODES.ERROR_IMPLAUSIBLE])
@@ -161,14 +164,6 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         if not self._own_cluster() or self._parameter("kind") != "EXAFS" or self._parameter("engine") == "feff10":
             return self._give_up(node)
         return self._again(node, {"engine": "feff10"})
-
-    @process_handler(priority=540, exit_codes=_CODES.ERROR_FMS_RADIUS_TOO_SMALL)
-    def handle_fms_radius(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Widen the FMS sphere by 1 angstrom, three times at most."""
-        if not self._own_cluster() or self._count("fms") > 3:
-            return self._give_up(node)
-        radius = self._parameter("fms_radius") or self._fms_radius(node)
-        return self._again(node, {"fms_radius": round(float(radius) + 1.0, 3)})
 
     @process_handler(priority=530, exit_codes=_CODES.WARNING_SCF_NOT_CONVERGED)
     def handle_scf_not_converged(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
@@ -189,11 +184,6 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         from ...calculations.feff import feff_parameters
 
         return getattr(feff_parameters(self.ctx.inputs.get("parameters")), name)
-
-    def _fms_radius(self, node: orm.CalcJobNode) -> float:
-        """The FMS radius that the deck of a calculation holds."""
-        deck = node.base.repository.get_object_content(FeffCalculation.INPUT_FILE)
-        return next(float(line.split()[1]) for line in deck.splitlines() if line.startswith("FMS "))
 
     def _count(self, name: str) -> int:
         """How often a handler has run, this time included."""

@@ -1,0 +1,102 @@
+"""The parser on recorded output of real FEFF runs (tests/fixtures/feff/record.py makes them)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.plugins import ParserFactory
+
+from aiida_xastruct.calculations.feff import FeffCalculation
+
+RECORDED = Path(__file__).parents[1] / "fixtures" / "feff"
+
+
+def parse(node: orm.CalcJobNode):
+    """Outputs and the parser's calcfunction node."""
+    return ParserFactory("xastruct.feff").parse_from_node(node, store_provenance=False)
+
+
+def test_xanes(finished):
+    outputs, function = parse(finished("xanes", kind="XANES"))
+    assert function.is_finished_ok, function.exit_message
+    spectrum = outputs["spectrum"]
+    rows = np.loadtxt(RECORDED / "xanes" / "xmu.dat")
+    np.testing.assert_allclose(spectrum.energy, rows[:, 0])
+    np.testing.assert_allclose(spectrum.mu, rows[:, 3])
+    np.testing.assert_allclose(spectrum.mu0, rows[:, 4])
+    assert (spectrum.absorber, spectrum.edge, spectrum.kind, spectrum.normalisation, spectrum.e0) == ("Mg", "K", "XANES", "feff_xsedge50", None)
+    facts = outputs["output_parameters"].get_dict()
+    assert facts["scf_converged"] is True
+    assert facts["engine"] == "feff10"
+    assert len(facts["charge_transfer"]) == 3
+
+
+def test_exafs(finished):
+    outputs, function = parse(finished("exafs", kind="EXAFS"))
+    assert function.is_finished_ok, function.exit_message
+    spectrum = outputs["spectrum"]
+    # E0 is the energy of k = 0, which this file prints first or lies 0.0095 eV below its first point.
+    assert spectrum.e0 == pytest.approx(spectrum.energy[0], abs=0.02)
+    assert spectrum.energy[-1] - spectrum.e0 == pytest.approx(20**2 / 0.26246842, abs=0.05)
+    assert outputs["output_parameters"]["paths"] > 10
+
+
+@pytest.mark.parametrize(
+    ("folder", "exit_code", "words"),
+    [
+        ("missing-potential-feff10", "ERROR_MISSING_POTENTIAL", "unique pot 3"),
+        ("missing-potential-feff8l", "ERROR_MISSING_POTENTIAL", "unique pot 3"),
+        ("input-refused-feff10", "ERROR_INPUT_REFUSED", "FOOBAR"),
+        ("input-refused-feff8l", "ERROR_INPUT_REFUSED", "unrecognized"),
+        ("cluster-too-large", "ERROR_CLUSTER_TOO_LARGE", "max is 1000"),
+        ("atoms-too-close", "ERROR_ATOMS_TOO_CLOSE", "VERY CLOSE"),
+        ("potentials-failed", "ERROR_POTENTIALS_FAILED", "NOVP"),
+        ("negative-occupation", "ERROR_NEGATIVE_OCCUPATION", "Nonsense request"),
+        ("out-of-time", "ERROR_OUT_OF_WALLTIME", "ran out of time"),
+        ("killed", "ERROR_KILLED", "SIGKILL"),
+    ],
+)
+def test_failures_are_recognised(finished, folder, exit_code, words):
+    outputs, function = parse(finished(folder, kind="EXAFS" if (RECORDED / folder / "log4.dat").exists() else "XANES"))
+    assert function.exit_status == getattr(FeffCalculation.exit_codes, exit_code).status
+    assert words in function.exit_message
+    assert "spectrum" not in outputs
+
+
+def test_scf_not_converged_keeps_the_spectrum(finished):
+    outputs, function = parse(finished("scf-not-converged", kind="XANES"))
+    assert function.exit_status == FeffCalculation.exit_codes.WARNING_SCF_NOT_CONVERGED.status
+    assert outputs["spectrum"].absorber == "Mg"
+    assert outputs["output_parameters"]["scf_converged"] is False
+
+
+def test_another_absorbers_spectrum_is_implausible(finished):
+    # Site 4 is oxygen: magnesium's spectrum lies 700 eV from its edge.
+    outputs, function = parse(finished("exafs", site=4, kind="EXAFS"))
+    assert function.exit_status == FeffCalculation.exit_codes.ERROR_IMPLAUSIBLE.status
+    assert "spectrum" not in outputs
+    assert any("edge lies" in problem for problem in outputs["output_parameters"]["problems"])
+
+
+@pytest.mark.parametrize("damage", ["cut", "nan", "empty"])
+def test_damaged_table(finished, tmp_path, damage):
+    folder = tmp_path / "damaged"
+    shutil.copytree(RECORDED / "xanes", folder)
+    text = (folder / "xmu.dat").read_text()
+    rows = text.splitlines()
+    changed = {"cut": text[:-40], "nan": text.replace(rows[-1].split()[3], "NaN"), "empty": "\n".join(row for row in rows if row.startswith("#"))}
+    assert changed[damage] != text
+    (folder / "xmu.dat").write_text(changed[damage])
+    _, function = parse(finished(folder, kind="XANES"))
+    assert function.exit_status == FeffCalculation.exit_codes.ERROR_OUTPUT_DAMAGED.status
+
+
+def test_multiplet_edges_carry_a_warning(finished, tmp_path):
+    from aiida_xastruct.parsers.feff import _physics_warnings
+
+    assert "multiplets" in _physics_warnings("Fe", "L3")[0]
+    assert _physics_warnings("Fe", "K") == _physics_warnings("W", "L3") == []
