@@ -9,6 +9,7 @@ from .group import LazyCommand, XastructGroup
 
 COMMANDS = {
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
+    "reference": LazyCommand("aiida_xastruct.cli.reference:reference", "Make, count and write the library of FEFF spectra."),
 }
 
 

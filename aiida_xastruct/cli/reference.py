@@ -1,0 +1,62 @@
+"""`aiida-xastruct reference`: make, count and write the library of FEFF spectra. Needs no AiiDA profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .group import XastructGroup
+
+_STATE = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group("reference", cls=XastructGroup)
+def reference() -> None:
+    """Make FEFF spectra of experimental structures on idle cores, and write them as a library."""
+
+
+@reference.command("build")
+@click.option("--state", type=_STATE, required=True, help="Folder that records go to; an interrupted build goes on from it.")
+@click.option("--source", type=click.Choice(["amcsd", "npz"]), default="amcsd", show_default=True, help="Where the structures come from.")
+@click.option("--path", type=click.Path(path_type=str, exists=True, dir_okay=False), default=None, help="The table of an npz source.")
+@click.option("--kinds", default="EXAFS,XANES", show_default=True, help="EXAFS, XANES or both.")
+@click.option("--mix", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of the computing time for XANES.")
+@click.option("--exafs-first", type=float, default=0.0, metavar="MINUTES", help="Minutes of EXAFS alone at the start.")
+@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Sites computed at a time, all at the lowest priority.")
+@click.option(
+    "--exclude", type=click.Path(path_type=Path, exists=True, dir_okay=False), multiple=True,
+    help="File of ids, or of reduced formulas with space-group numbers, one a line, to leave out.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=None, help="Order of elements and structures; random by default, so that two builds seldom meet.")
+@click.option("--limit", type=click.IntRange(1), default=None, help="Stop after so many sites.")
+def build(
+    state: Path, source: str, path: str | None, kinds: str, mix: float, exafs_first: float, cores: int, exclude: tuple[Path, ...],
+    seed: int | None, limit: int | None,
+) -> None:  # fmt: skip
+    """Compute spectra until stopped, one element after the other; start it again to go on."""
+    from ..engine.reference.command import build_command
+
+    click.echo(build_command(state, source, path or "", tuple(kinds.split(",")), mix, exafs_first, cores, exclude, seed, limit))
+
+
+@reference.command("status")
+@click.option("--state", type=_STATE, default=None, help="State folder of a build.")
+@click.option("--library", type=_STATE, default=None, help="The library, `reference` in the repository.")
+def status(state: Path | None, library: Path | None) -> None:
+    """Count unique sites by element, and failures by reason."""
+    from ..engine.reference.command import status_command
+
+    if state is None and library is None:
+        raise click.UsageError("give --state, --library or both.")
+    click.echo(status_command(state, library))
+
+
+@reference.command("export")
+@click.option("--state", type=_STATE, required=True, help="State folder of a build.")
+@click.option("--library", type=_STATE, required=True, help="The library that new shards are added to.")
+def export(state: Path, library: Path) -> None:
+    """Write the records that the library lacks as new shards; those that exist are never rewritten."""
+    from ..engine.reference.command import export_command
+
+    click.echo(export_command(state, library))
