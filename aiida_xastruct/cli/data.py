@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from aiida.cmdline.params import types
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from ..data.model import ModelData
     from ..data.spectrum import SpectrumData
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 FORMATS = ("csv", "json", "xmu")
 
 limit_option = click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="List this many.")
 
 
-def datum_argument(name: str) -> Any:
+def datum_argument(name: str) -> Callable[[Command], Command]:
     """Argument NODE: a pk, UUID or label of a node of one of this package's types."""
     return click.argument("node", type=types.DataParamType(sub_classes=(f"aiida.data:xastruct.{name}",)))
 
@@ -33,9 +36,12 @@ def data() -> None:
     """Spectra, training sets and models of aiida-xastruct."""
 
 
-@data.group("spectrum", cls=XastructGroup)
+@click.group("spectrum", cls=XastructGroup)
 def spectrum() -> None:
     """X-ray absorption spectra."""
+
+
+data.add_command(spectrum)
 
 
 @spectrum.command("list")
@@ -65,7 +71,7 @@ def spectrum_show(node: SpectrumData, as_json: bool) -> None:
     """Show what is known of the spectrum NODE."""
     energy = node.energy
     names = ("absorber", "edge", "kind", "method", "energy_reference", "normalisation", "e0", "site", "multiplicity")
-    content = {"pk": node.pk, "uuid": node.uuid, "label": node.label}
+    content: dict[str, Any] = {"pk": node.pk, "uuid": node.uuid, "label": node.label}
     content |= {name: node.base.attributes.get(name, None) for name in names}
     content |= {"points": len(energy), "energy_from": float(energy[0]), "energy_to": float(energy[-1])}
     content |= {"arrays": sorted(node.get_arraynames()), "settings": node.settings}
@@ -81,7 +87,7 @@ def spectrum_show(node: SpectrumData, as_json: bool) -> None:
 def spectrum_export(node: SpectrumData, output: Path | None, file_format: str | None, overwrite: bool) -> None:
     """Write the spectrum NODE as csv, json, or xmu (columns that Athena and Larch read)."""
     if output is None:
-        click.echo(node._exportcontent(file_format or "csv")[0].decode(), nl=False)
+        click.echo(node._exportcontent(file_format or "csv")[0].decode(), nl=False)  # type: ignore[no-untyped-call]
         return
     file_format = file_format or output.suffix.lstrip(".")
     if file_format not in FORMATS:
@@ -89,15 +95,18 @@ def spectrum_export(node: SpectrumData, output: Path | None, file_format: str | 
     if output.exists() and not overwrite:
         raise click.ClickException(f"{output} exists already; choose another name or give --overwrite.")
     try:
-        node.export(str(output), fileformat=file_format, overwrite=overwrite)
+        node.export(str(output), fileformat=file_format, overwrite=overwrite)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise click.ClickException(f"{output} cannot be written ({error.strerror or error}).") from error
     click.echo(str(output))
 
 
-@data.group("dataset", cls=XastructGroup)
+@click.group("dataset", cls=XastructGroup)
 def dataset() -> None:
     """Training sets."""
+
+
+data.add_command(dataset)
 
 
 @dataset.command("import")
@@ -134,9 +143,12 @@ def dataset_show(node: DatasetData, as_json: bool) -> None:
     _show(node, names, as_json)
 
 
-@data.group("model", cls=XastructGroup)
+@click.group("model", cls=XastructGroup)
 def model() -> None:
     """Learned models; `aiida-xastruct family` installs them."""
+
+
+data.add_command(model)
 
 
 @model.command("list")

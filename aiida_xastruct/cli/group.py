@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.utils.decorators import with_dbenv
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-def with_profile(command: Callable[..., Any]) -> Callable[..., Any]:
+
+def with_profile(command: Command) -> Command:
     """Load the profile's database before a command runs; without any profile, say how to make one."""
 
     @wraps(command)
@@ -24,7 +26,7 @@ def with_profile(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.ClickException("there is no AiiDA profile yet; `verdi presto` makes one that needs no services.")
         return with_dbenv()(command)(*args, **kwargs)
 
-    return wrapper
+    return cast(Command, wrapper)
 
 
 class LazyCommand(NamedTuple):

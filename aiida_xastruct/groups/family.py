@@ -79,7 +79,7 @@ class ModelFamily(Group):
     @classmethod
     def _find(cls, label: str, digest: str) -> ModelFamily | None:
         """The family of this label and content, or None if there is none of this label."""
-        found = QueryBuilder().append(cls, filters={"label": label}).first(flat=True)
+        found: ModelFamily | None = QueryBuilder().append(cls, filters={"label": label}).first(flat=True)
         if found is not None and found.content_hash != digest:
             raise ModelError(f"a family named {label!r} with other content exists already; choose another label.")
         return found
@@ -108,7 +108,7 @@ class ModelFamily(Group):
         builder = QueryBuilder()
         builder.append(ModelFamily, filters={"id": self.pk}, tag="family")
         builder.append(ModelData, with_group="family", filters={"attributes.task": task, "attributes.kind": kind})
-        node = builder.first(flat=True)
+        node: ModelData | None = builder.first(flat=True)
         if node is None:
             has = ", ".join(sorted(model.name for model in self.nodes)) or "no model"
             raise ModelError(f"the family {self.label!r} has no model for {task} of {kind} (it has {has}); choose another family.")
@@ -124,7 +124,7 @@ class ModelFamily(Group):
         """
         if not self.is_stored:
             raise ModificationNotAllowed("store the family before adding models to it.")
-        new = list(nodes) if isinstance(nodes, (list, tuple)) else [nodes]
+        new = [nodes] if isinstance(nodes, Node) else list(nodes)
         taken = {key: model.uuid for key, model in self.models.items()}
         for node in new:
             if not isinstance(node, ModelData):
