@@ -97,11 +97,13 @@ def dataset_file(tmp_path: Path) -> Path:
 
     n = 6
     random = np.random.default_rng(0)
+    curve = random.normal(size=(n, len(GRIDS["EXAFS"]))).astype(np.float32)
     table = SiteTable(
         material=np.array([0, 0, 1, 2, 3, 3]),
         site=np.arange(n),
         absorber=np.array([26, 26, 29, 29, 92, 92]),
-        curve=random.normal(size=(n, len(GRIDS["EXAFS"]))).astype(np.float32),
+        curve=curve,
+        target=curve,
         edge_shift=np.zeros(n, dtype=np.float32),
         engine=np.zeros(n, dtype=np.int64),
         peer_split=np.array([""] * n),
