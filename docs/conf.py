@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from pathlib import Path
 
-# AiiDA's directives load a profile. This one lives in memory, and its configuration in a folder that nobody else uses.
+# Processes are described from their specifications, which needs a profile. This one lives in memory,
+# and its configuration in a folder that nobody else uses.
 os.environ["AIIDA_PATH"] = tempfile.mkdtemp(prefix="xastruct-docs-")
 
 from aiida import load_profile
@@ -23,6 +26,7 @@ author = "The aiida-xastruct developers"
 copyright = author
 version = release = aiida_xastruct.__version__
 
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -30,9 +34,9 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_click",
     "sphinx_copybutton",
-    "aiida.sphinxext",
+    "processes",
 ]
-exclude_patterns = ["_build", "newcomer.md"]
+exclude_patterns = ["_build", "newcomer.md", "extensions"]
 
 html_theme = "furo"
 html_title = "aiida-xastruct"
@@ -50,6 +54,7 @@ napoleon_attr_annotations = False
 napoleon_custom_sections = [("Arrays in the repository", "Attributes")]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike", "FloatArray": "FloatArray"}
 autodoc_default_options = {
     "members": True,
     "show-inheritance": True,
