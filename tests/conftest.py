@@ -49,7 +49,8 @@ def _write_model(folder: Path, task: str, kind: str, seed: int = 0) -> Path:
         "elements": ["Fe", "Cu"],
         "training_data_hash": "0" * 64,
         "metrics": {"r2": 0.9},
-        "engine_version": "1",
+        "engine_version": "FEFF 8.5L",
+        "algorithm_version": "1",
         "note": f"{task} of {kind}",
     }
     (folder / "card.json").write_text(json.dumps(card, indent=1))

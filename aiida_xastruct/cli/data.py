@@ -159,7 +159,7 @@ def model_list(limit: int, as_json: bool) -> None:
     """List models, the newest first."""
     from ..data.model import ModelData
 
-    names = ("task", "kind", "engine_version", "training_data_hash", "content_hash")
+    names = ("task", "kind", "algorithm_version", "training_data_hash", "content_hash")
     rows = _query(ModelData, [f"attributes.{name}" for name in names], limit)
     echo_rows(("pk", "created", "label", *names), rows, as_json)
 
@@ -170,7 +170,7 @@ def model_list(limit: int, as_json: bool) -> None:
 @with_profile
 def model_show(node: ModelData, as_json: bool) -> None:
     """Show the card of the model NODE."""
-    names = ("task", "kind", "edges", "elements", "metrics", "training_data_hash", "engine_version", "content_hash")
+    names = ("task", "kind", "edges", "elements", "metrics", "training_data_hash", "engine_version", "algorithm_version", "content_hash")
     _show(node, names, as_json)
 
 

@@ -38,6 +38,7 @@ COPIED: Mapping[str, type | tuple[type, ...]] = {
     "training_data_hash": str,
     "metrics": dict,
     "engine_version": str,
+    "algorithm_version": str,
 }
 
 
@@ -57,7 +58,8 @@ class ModelData(Data):
         elements: list[str] = OrmMetadataField(description="Absorbers it was trained on")
         training_data_hash: str = OrmMetadataField(description="Content hash of its training set")
         metrics: dict[str, Any] = OrmMetadataField(description="Its scores, as the card gives them")
-        engine_version: str = OrmMetadataField(description="Version of the engine that trained it")
+        engine_version: str = OrmMetadataField(description="Programs that computed its training spectra")
+        algorithm_version: str = OrmMetadataField(description="Version of the algorithm that turns an input into its answer")
         content_hash: str = OrmMetadataField(description="SHA-256 over the names and contents of its files")
 
     _hash_ignored_attributes = ("source",)
@@ -142,8 +144,13 @@ class ModelData(Data):
 
     @property
     def engine_version(self) -> str:
-        """Version of the engine that trained it."""
+        """Programs that computed its training spectra."""
         return str(self.base.attributes.get("engine_version"))
+
+    @property
+    def algorithm_version(self) -> str:
+        """Version of the algorithm that turns an input into its answer; `engine.ALGORITHM_VERSION` names the installed one."""
+        return str(self.base.attributes.get("algorithm_version"))
 
     @property
     def content_hash(self) -> str:
