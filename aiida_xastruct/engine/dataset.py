@@ -21,6 +21,9 @@ from .spectrum import EXAFS_GRID, XANES_GRID, FloatArray
 
 FORMAT = "xastruct-dataset-1"
 
+#: Thermal draws of an EXAFS site.
+THERMAL_DRAWS = 4
+
 #: Highest atomic number that tables make room for, plus one.
 MAX_Z = 104
 
@@ -37,7 +40,12 @@ class SiteTable:
         material: (n,) row of the material in `Dataset.materials`.
         site: (n,) site index in the source's structure.
         absorber: (n,) atomic number of the absorber.
-        curve: (n, len(grid)) flat mu on `XANES_GRID`, or chi on `EXAFS_GRID`; NaN outside the source's range.
+        curve: (n, len(grid)) flat mu on `XANES_GRID` above the spectrum's own E0, or chi on `EXAFS_GRID`; NaN outside the source's
+            range. What inverse models see: a measured spectrum has no other zero.
+        target: (n, len(grid)) what forward models learn. XANES: flat mu on `XANES_GRID` above the engine's own edge
+            (`Dataset.edge_shifts`), one energy for all spectra of an absorber by one engine, so that edges may shift from compound
+            to compound. EXAFS: the same as `curve`.
+        thermal: (n, draws, len(grid)) EXAFS under thermal disorder where the source has it, NaN elsewhere; no draws for XANES.
         edge_shift: (n,) E0 of the source minus the tabulated edge energy, eV.
         engine: (n,) who computed it, an index into `Dataset.engines`.
         peer_split: (n,) the source's own split: "train", "val" or "".
@@ -51,6 +59,8 @@ class SiteTable:
     site: NDArray[np.int64]
     absorber: NDArray[np.int64]
     curve: NDArray[np.float32]
+    target: NDArray[np.float32]
+    thermal: NDArray[np.float32]
     edge_shift: NDArray[np.float32]
     engine: NDArray[np.int64]
     peer_split: NDArray[np.str_]
@@ -95,10 +105,22 @@ class Dataset:
         for kind, table in self.tables.items():
             if kind not in GRIDS:
                 raise DatasetError(f"the dataset holds spectra of kind {kind!r}; use XANES or EXAFS.")
-            if table.curve.shape != (len(table), len(GRIDS[kind])):
-                raise DatasetError(f"the {kind} curves have shape {table.curve.shape}, not ({len(table)}, {len(GRIDS[kind])}); make the dataset again.")
+            if not table.curve.shape == table.target.shape == (len(table), len(GRIDS[kind])):
+                raise DatasetError(
+                    f"the {kind} curves have shape {table.curve.shape}, not ({len(table)}, {len(GRIDS[kind])}); make the dataset again."
+                )
             if len(table) and table.material.max() >= len(self.materials):
                 raise DatasetError(f"the {kind} table names a material that the dataset lacks; the file is damaged.")
+
+    def edge_shifts(self, kind: str) -> dict[str, dict[int, float]]:
+        """Median over the spectra of an engine and absorber of E0 minus the tabulated edge, eV: the engine's own edge."""
+        table = self.tables[kind]
+        found: dict[str, dict[int, float]] = {}
+        for index, engine in enumerate(self.engines):
+            for z in np.unique(table.absorber[table.engine == index]):
+                mask = (table.engine == index) & (table.absorber == z)
+                found.setdefault(engine, {})[int(z)] = float(np.median(table.edge_shift[mask]))
+        return found
 
     def group_of(self, kind: str) -> NDArray[np.int64]:
         """(n,) group of each row: rows of one (reduced formula, prototype) share it and never part in a split."""
@@ -107,7 +129,9 @@ class Dataset:
         of_material = np.array([codes[label] for label in labels], dtype=np.int64)
         return of_material[self.tables[kind].material]
 
-    def parts(self, kind: str, seed: int = 0, fractions: tuple[float, float, float, float] = (0.7, 0.1, 0.1, 0.1)) -> dict[str, NDArray[np.bool_]]:
+    def parts(
+        self, kind: str, seed: int = 0, fractions: tuple[float, float, float, float] = (0.7, 0.1, 0.1, 0.1)
+    ) -> dict[str, NDArray[np.bool_]]:
         """Split the rows of a kind by group into `PARTS`.
 
         A group's part follows from a hash of its name and the seed, so that a dataset that grows keeps the parts of what it had.
@@ -137,8 +161,8 @@ class Dataset:
                     array = getattr(table, item.name)
                     if item.name == "peer_split":
                         array = array.astype("S8")
-                    compression = "gzip" if array.ndim == 2 else None
-                    group.create_dataset(item.name, data=array, compression=compression, shuffle=array.ndim == 2, track_times=False)
+                    compression = "gzip" if array.ndim > 1 and array.size else None
+                    group.create_dataset(item.name, data=array, compression=compression, shuffle=compression is not None, track_times=False)
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
@@ -223,4 +247,6 @@ class Holdout:
         """
         for material in dataset.materials:
             if self.excludes(material["source"], material["source_id"], material["formula"], material["space_group"]):
-                raise DatasetError(f"{material['source_id']} ({material['formula']}) is held out for the exam; leave it out of the dataset.")
+                raise DatasetError(
+                    f"{material['source_id']} ({material['formula']}) is held out for the exam; leave it out of the dataset."
+                )

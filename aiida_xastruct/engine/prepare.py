@@ -5,22 +5,38 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from .dataset import MAX_Z, Dataset, Holdout, SiteTable
+from .dataset import MAX_Z, THERMAL_DRAWS, Dataset, Holdout, SiteTable
 from .errors import DatasetError, SpectrumError
+from .reference import read_reference
+from .reference.library import K_GRID
 from .sitecache import SiteCache, SiteFacts, StructureFacts, structure_hash
-from .spectrum import ETOK, Kind, Spectrum, atomic_number, find_e0, model_curve, tabulated_edge
+from .spectrum import (
+    ETOK,
+    EXAFS_GRID,
+    XANES_GRID,
+    FloatArray,
+    Kind,
+    Spectrum,
+    atomic_number,
+    find_e0,
+    flatten,
+    model_curve,
+    on_grid,
+    tabulated_edge,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One computed spectrum of one site of one crystal, as a source gives it."""
+    """One computed spectrum of one site of one crystal, as a source gives it; `thermal` (draws, grid) on `EXAFS_GRID` where it has them."""
 
     source: str
     source_id: str
@@ -29,6 +45,7 @@ class Record:
     spectrum: Spectrum
     engine: str
     peer_split: str = ""
+    thermal: FloatArray | None = None
 
 
 def spectrum_of(row: dict[str, Any]) -> Spectrum:
@@ -45,7 +62,17 @@ def spectrum_of(row: dict[str, Any]) -> Spectrum:
             e0 = float(energy[0] - row["k"][0] ** 2 / ETOK)
         mu0 = np.asarray(row["mu0"]) if "mu0" in row else None
         return Spectrum(
-            energy, np.asarray(row["mu"]), row["absorber"], row["edge"], kind, "feff", "feff", "feff_xsedge50", mu0, e0, row.get("settings", {})
+            energy,
+            np.asarray(row["mu"]),
+            row["absorber"],
+            row["edge"],
+            kind,
+            "feff",
+            "feff",
+            "feff_xsedge50",
+            mu0,
+            e0,
+            row.get("settings", {}),
         )
     except KeyError as error:
         raise DatasetError(f"a spectrum lacks the column {error}; each line needs energy_eV, mu, absorber, edge and kind.") from error
@@ -72,7 +99,13 @@ def read_jsonl(spectra: Path, structures: Path) -> Iterator[Record]:
             if row["material_id"] not in crystals:
                 raise DatasetError(f"{spectra.name} names {row['material_id']}, which {structures.name} lacks; give the matching pair.")
             yield Record(
-                source, row["material_id"], crystals[row["material_id"]], row["site"], spectrum_of(row), row["engine"], row.get("split") or ""
+                source,
+                row["material_id"],
+                crystals[row["material_id"]],
+                row["site"],
+                spectrum_of(row),
+                row["engine"],
+                row.get("split") or "",
             )
 
 
@@ -124,6 +157,15 @@ def _sites_by_structure(records: list[Record]) -> dict[str, tuple[Structure, lis
     return tasks
 
 
+def read_library(folder: Path) -> Iterator[Record]:
+    """Records of the reference library that `aiida-xastruct reference export` writes."""
+    for item in read_reference(folder):
+        thermal = None
+        if item.kind == "EXAFS" and len(item.draws):
+            thermal = np.array([on_grid(K_GRID, chi, EXAFS_GRID) for chi in item.draws[:THERMAL_DRAWS].astype(np.float64)])
+        yield Record(item.source, item.source_id, item.crystal(), item.site, item.spectrum(), item.program, "", thermal)
+
+
 class _Builder:
     """Collects rows. A second spectrum of the same site of the same material, kind and engine is dropped."""
 
@@ -147,7 +189,7 @@ class _Builder:
         site = facts.sites[record.site]
         if site.shell is None:
             return self._drop("no first shell")
-        if record.structure[record.site].specie.Z != atomic_number(record.spectrum.absorber):
+        if atomic_number(record.spectrum.absorber) != record.structure[record.site].specie.Z:
             return self._drop("absorber is not at the site")
         identity = (record.source, record.source_id, record.site, record.spectrum.kind, record.engine)
         if identity in self._seen:
@@ -180,6 +222,8 @@ class _Builder:
             "site": record.site,
             "absorber": atomic_number(record.spectrum.absorber),
             "curve": curve.astype(np.float32),
+            "spectrum": flatten(replace(record.spectrum, e0=e0)) if record.spectrum.kind == "XANES" else None,
+            "thermal": _thermal(record),
             "edge_shift": e0 - tabulated_edge(record.spectrum.absorber, record.spectrum.edge),
             "engine": self._engines.index(record.engine),
             "peer_split": record.peer_split,
@@ -194,8 +238,30 @@ class _Builder:
         for kind, rows in self._rows.items():
             if not rows:
                 continue
-            columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+            columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "spectrum"}
             for name in ("edge_shift", "mean_distance", "nearest_distance"):
                 columns[name] = columns[name].astype(np.float32)
+            columns["target"] = _above_engine_edge(rows, columns) if kind == "XANES" else columns["curve"]
             tables[kind] = SiteTable(**columns)
         return Dataset(self._described, self._engines, tables)
+
+
+def _thermal(record: Record) -> NDArray[np.float32]:
+    """(draws, grid) of a record, NaN where it has fewer draws than `THERMAL_DRAWS`; no draws for XANES."""
+    if record.spectrum.kind == "XANES":
+        return np.zeros((0, len(XANES_GRID)), dtype=np.float32)
+    curves = np.full((THERMAL_DRAWS, len(EXAFS_GRID)), np.nan, dtype=np.float32)
+    if record.thermal is not None:
+        curves[: len(record.thermal)] = record.thermal
+    return curves
+
+
+def _above_engine_edge(rows: list[dict[str, Any]], columns: dict[str, Any]) -> Any:
+    """(n, grid) flat mu above the median E0 of the engine and absorber; see `SiteTable.target`."""
+    curves = []
+    for row in rows:
+        alike = (columns["engine"] == row["engine"]) & (columns["absorber"] == row["absorber"])
+        spectrum: Spectrum = row["spectrum"]
+        edge = tabulated_edge(spectrum.absorber, spectrum.edge) + float(np.median(columns["edge_shift"][alike]))
+        curves.append(on_grid(spectrum.energy - edge, spectrum.mu, XANES_GRID))
+    return np.array(curves, dtype=np.float32)

@@ -114,7 +114,7 @@ class SevenNetFeatures:
             key.EDGE_IDX: torch.from_numpy(pairs).to(self.device),
             key.EDGE_VEC: torch.from_numpy(np.concatenate([graph["vectors"] for graph in graphs])).to(self.device),
         }
-        layers = []
+        layers: list[torch.Tensor] = []
         with torch.inference_mode():
             data = self._network._preprocess(data)
             for name, module in self._network.named_children():

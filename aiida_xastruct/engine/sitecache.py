@@ -100,14 +100,14 @@ class SiteCache:
         if found is None:
             return None
         if found[2]:
-            return StructureFacts(*found, {})
+            return StructureFacts(found[0], found[1], found[2], {})
         rows = {
             site: SiteFacts(_shell_from(shell), np.frombuffer(features, dtype="<f4"))
             for site, shell, features in self._database.execute("SELECT site, shell, features FROM site WHERE hash = ?", (key,))
         }
         if not set(sites) <= rows.keys():
             return None
-        return StructureFacts(*found, {site: rows[site] for site in sites})
+        return StructureFacts(found[0], found[1], found[2], {site: rows[site] for site in sites})
 
     def put(self, key: str, facts: StructureFacts) -> None:
         """Keep the facts of one structure."""

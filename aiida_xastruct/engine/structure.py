@@ -111,7 +111,8 @@ def inequivalent_absorbers(structure: Structure, absorber: str | None = None) ->
     """
     present = {symbol(structure, i) for i in range(len(structure))}
     if absorber is not None and absorber not in present:
-        raise StructureError(f"{absorber} is not in the structure ({structure.composition.reduced_formula}); choose one of {', '.join(sorted(present))}.")
+        formula = structure.composition.reduced_formula
+        raise StructureError(f"{absorber} is not in the structure ({formula}); choose one of {', '.join(sorted(present))}.")
     first, count = np.unique(_equivalent_atoms(structure), return_counts=True)
     sites = [Absorber(int(i), symbol(structure, int(i)), int(n)) for i, n in zip(first, count, strict=True)]
     return [site for site in sites if absorber in (None, site.element)]
@@ -139,7 +140,7 @@ def _equivalent_atoms(structure: Structure) -> NDArray[np.int64]:
     import spglib
 
     numbers = [site.specie.Z for site in structure]
-    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    cell = (structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), numbers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -149,8 +150,7 @@ def _equivalent_atoms(structure: Structure) -> NDArray[np.int64]:
     if dataset is None:
         return np.arange(len(structure), dtype=np.int64)
     equivalent = np.asarray(dataset.equivalent_atoms, dtype=np.int64)
-    smallest = np.array([np.flatnonzero(equivalent == label)[0] for label in equivalent])
-    return smallest
+    return np.array([np.flatnonzero(equivalent == label)[0] for label in equivalent], dtype=np.int64)
 
 
 def prototype(structure: Structure) -> str:

@@ -1,0 +1,375 @@
+"""Models on disk, and what they answer.
+
+A model is a folder: `weights.safetensors` (the ensemble), `domain.safetensors` (where it was trained) and `card.json` (task, elements,
+training data, calibration, metrics). A family is a folder of models, `<task>-<kind>` each, with `family.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pymatgen.core import Structure
+
+from . import ALGORITHM_VERSION
+from .content import content_hash
+from .dataset import GRIDS, MAX_Z
+from .errors import ModelError, SpectrumError, StructureError
+from .models.calibration import MINIMUM_SITES, DistanceCalibration, ForwardCalibration, NeighbourCalibration, curve_spread, expected_error
+from .models.domain import DomainIndex
+from .models.ensemble import Architecture, Ensemble, Prediction
+from .models.tasks import DISTANCE_OUTPUTS, Task
+from .sevennet import FOLDER as SEVENNET
+from .sevennet import shared_features
+from .spectrum import Kind, Spectrum, atomic_number, edge_of, find_e0, k_to_energy, model_curve, tabulated_edge
+from .structure import check_structure, symbol
+
+CARD, WEIGHTS, DOMAIN, FAMILY_CARD = "card.json", "weights.safetensors", "domain.safetensors", "family.json"
+
+DEFAULT_FAMILY = Path(__file__).parent.parent / "pretrained" / "default"
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardAnswer:
+    """The predicted spectrum of one site.
+
+    Attributes:
+        spectrum: flat mu on the model's grid, at absolute energies (the tabulated edge plus FEFF's usual offset for the element).
+        band: (n, 2) lower and upper end of the simultaneous 90 % band.
+        uncertainty: expected root mean square error, of flat mu for XANES, of k^2 chi in 1/angstrom^2 for EXAFS.
+        threshold: the uncertainty above which FEFF should answer.
+        domain_score: distance from the training data; above one is outside.
+        in_domain: whether the absorber and its surroundings are like those trained on.
+        needs_reference: whether FEFF should answer instead.
+        reason: why, in one sentence.
+    """
+
+    spectrum: Spectrum
+    band: NDArray[np.float64]
+    uncertainty: float
+    threshold: float
+    domain_score: float
+    in_domain: bool
+    needs_reference: bool
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class InverseAnswer:
+    """The local structure behind one spectrum.
+
+    Attributes:
+        neighbours: probability that an element is in the first shell, highest first, those of at least 1 %.
+        neighbour_set: the elements that answer best.
+        conformal_set: the elements that hold all true neighbours in 90 % of cases.
+        mean_distance: of the first shell, angstrom.
+        interval: 90 % interval of the mean distance, angstrom.
+        nearest_distance: of the nearest neighbour, angstrom.
+        coordination: estimated number of neighbours.
+        in_domain: whether the spectrum is like those trained on.
+        reason: why or why not, in one sentence.
+    """
+
+    neighbours: dict[str, float]
+    neighbour_set: list[str]
+    conformal_set: list[str]
+    mean_distance: float
+    interval: tuple[float, float]
+    nearest_distance: float
+    coordination: float
+    in_domain: bool
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourAnswer:
+    """See `InverseAnswer`."""
+
+    neighbours: dict[str, float]
+    neighbour_set: list[str]
+    conformal_set: list[str]
+    in_domain: bool
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceAnswer:
+    """See `InverseAnswer`."""
+
+    mean_distance: float
+    interval: tuple[float, float]
+    nearest_distance: float
+    coordination: float
+    in_domain: bool
+    reason: str
+
+
+class ModelBundle:
+    """One model: its ensemble, calibration and domain."""
+
+    def __init__(self, card: dict[str, Any], ensemble: Ensemble, domain: DomainIndex) -> None:
+        self.card, self.ensemble, self.domain, self.task = card, ensemble, domain, ensemble.task
+        self._sites = {atomic_number(element): int(count) for element, count in card["training_sites"].items()}
+
+    @classmethod
+    def load(cls, folder: Path) -> ModelBundle:
+        """Read a model.
+
+        Raises:
+            ModelError: if the folder holds no model, a damaged one, or one of another algorithm version.
+        """
+        try:
+            card = json.loads((folder / CARD).read_text())
+            task = Task(card["task"], card["kind"])
+            architecture = Architecture(**card["architecture"])
+            version = card["algorithm_version"]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{folder} does not hold a model ({error}); give a folder with {CARD} and {WEIGHTS}.") from error
+        if version != ALGORITHM_VERSION[task.name]:
+            raise ModelError(
+                f"the {task.label} model was made for algorithm {version} of the engine, and this is {ALGORITHM_VERSION[task.name]}; "
+                "install a family of this version or train it again."
+            )
+        if task.name == "forward" and card["features"] != content_hash(SEVENNET):
+            raise ModelError(f"the {task.label} model was trained on other SevenNet weights than those installed; install its own version.")
+        return cls(card, Ensemble.load(folder / WEIGHTS, task, architecture), DomainIndex.load(folder / DOMAIN))
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder, which is made if missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ensemble.save(folder / WEIGHTS)
+        self.domain.save(folder / DOMAIN)
+        (folder / CARD).write_text(json.dumps(self.card, indent=1, sort_keys=True) + "\n")
+
+    def _require(self, name: str) -> None:
+        if self.task.name != name:
+            raise ModelError(f"the {self.task.label} model was asked a {name} question; give a {name} model.")
+
+    def _domain_of(self, inputs: torch.Tensor, absorber: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[str]]:
+        """Scores, and for each row why it is outside the domain (empty if inside)."""
+        scores = self.domain.score(inputs)
+        reasons = []
+        for z, score in zip(absorber, scores, strict=True):
+            sites = self._sites.get(int(z), 0)
+            if sites < MINIMUM_SITES:
+                reasons.append(f"the model saw {sites} spectra of this absorber, fewer than {MINIMUM_SITES}")
+            elif score > 1.0:
+                reasons.append(f"it lies {score:.1f} times as far from the training data as 99 % of new materials do")
+            else:
+                reasons.append("")
+        return scores, reasons
+
+    def predict(self, structure: Structure, sites: Sequence[int]) -> list[ForwardAnswer]:
+        """Spectra of sites of one crystal, computed from the structure.
+
+        Raises:
+            StructureError: if the structure cannot be answered for, or a site does not exist.
+            ModelError: if this is no forward model.
+        """
+        check_structure(structure)
+        elements = [symbol(structure, site) for site in sites]
+        return self.predict_from_features(shared_features()([structure], [sites])[0], elements)
+
+    def predict_from_features(self, features: NDArray[np.float32], elements: Sequence[str]) -> list[ForwardAnswer]:
+        """Spectra from SevenNet features (n, f) of absorbers."""
+        self._require("forward")
+        kind: Kind = self.task.kind
+        calibration = ForwardCalibration.from_json(self.card["calibration"])
+        absorber = np.array([atomic_number(element) for element in elements], dtype=np.int64)
+        if absorber.size and absorber.max() >= MAX_Z:
+            raise StructureError(f"no model knows elements beyond Z {MAX_Z - 1}; use FEFF for this absorber.")
+        inputs = torch.as_tensor(np.asarray(features, dtype=np.float32))
+        said = self.ensemble(inputs, torch.as_tensor(absorber))
+        scores, outside = self._domain_of(inputs, absorber)
+        expected = calibration.error_model(said.stated[:, 0].double().numpy(), curve_spread(said.spread.numpy(), kind), scores)
+        half = calibration.simultaneous * expected[:, None] * np.array(calibration.profile)
+        values = said.value.double().numpy()
+        answers = []
+        for row, element in enumerate(elements):
+            unsure = expected[row] > calibration.threshold
+            verdict = "exceeds" if unsure else "is within"
+            reason = f"expected error {expected[row]:.3g} {verdict} the calibrated threshold {calibration.threshold:.3g}"
+            if outside[row]:
+                reason += f"; outside the domain: {outside[row]}"
+            offset = 1.0 if kind == "EXAFS" else 0.0
+            band = np.stack([values[row] - half[row], values[row] + half[row]], axis=1) + offset
+            spectrum = self._spectrum(element, values[row] + offset)
+            answers.append(
+                ForwardAnswer(
+                    spectrum,
+                    band,
+                    float(expected[row]),
+                    calibration.threshold,
+                    float(scores[row]),
+                    not outside[row],
+                    bool(unsure or outside[row]),
+                    reason,
+                )
+            )
+        return answers
+
+    def _spectrum(self, element: str, mu: NDArray[np.float64]) -> Spectrum:
+        edge = edge_of(element)
+        e0 = tabulated_edge(element, edge) + self.card["edge_shift"].get(element, 0.0)
+        grid = GRIDS[self.task.kind]
+        energy = e0 + (k_to_energy(grid) if self.task.kind == "EXAFS" else grid)
+        settings = {"model": self.card["training_data_hash"][:12], "algorithm_version": self.card["algorithm_version"]}
+        return Spectrum(energy, mu, element, edge, self.task.kind, "ml", "feff", "flat", None, e0, settings)
+
+    def _ask(self, spectra: Sequence[Spectrum]) -> tuple[Prediction, list[str]]:
+        for spectrum in spectra:
+            if spectrum.kind != self.task.kind:
+                raise SpectrumError(f"the spectrum is {spectrum.kind} and the model answers for {self.task.kind}; choose the other model.")
+            if spectrum.edge != edge_of(spectrum.absorber):
+                known = edge_of(spectrum.absorber)
+                raise SpectrumError(f"the models know the {known} edge of {spectrum.absorber}, not its {spectrum.edge} edge; use that one.")
+        curves = np.stack([model_curve(spectrum) for spectrum in spectra]).astype(np.float32)
+        empty = np.isfinite(curves).sum(axis=1) < 40
+        if empty.any():
+            raise SpectrumError("the spectrum covers too little of the range that models work on; measure further above the edge.")
+        absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
+        inputs = self.task.inputs(torch.as_tensor(curves)[:, None])
+        _, outside = self._domain_of(inputs, absorber)
+        return self.ensemble(inputs, torch.as_tensor(absorber)), outside
+
+    def neighbours(self, spectra: Sequence[Spectrum], elements_present: Collection[str] | None = None) -> list[NeighbourAnswer]:
+        """Elements of the first shell.
+
+        Args:
+            spectra: spectra of this model's kind.
+            elements_present: what the sample is known to hold; other elements get no probability.
+
+        Raises:
+            SpectrumError: if a spectrum is of another kind or edge, or too short.
+        """
+        self._require("neighbours")
+        calibration = NeighbourCalibration(**self.card["calibration"])
+        said, outside = self._ask(spectra)
+        allowed = None if elements_present is None else {atomic_number(element) for element in elements_present}
+        answers = []
+        for row, reason in enumerate(outside):
+            probability = said.value[row].double().numpy()
+            if allowed is not None:
+                probability = np.where([z in allowed for z in range(MAX_Z)], probability, 0.0)
+            answers.append(_neighbour_answer(probability, calibration, reason))
+        return answers
+
+    def distances(self, spectra: Sequence[Spectrum]) -> list[DistanceAnswer]:
+        """First-shell distances and coordination number.
+
+        Raises:
+            SpectrumError: if a spectrum is of another kind or edge, or too short.
+        """
+        self._require("distance")
+        factors = DistanceCalibration(tuple(self.card["calibration"]["factors"])).factors
+        said, outside = self._ask(spectra)
+        expected = expected_error(self.task, said.stated.numpy(), said.spread.numpy())
+        answers = []
+        for row, reason in enumerate(outside):
+            value = dict(zip(DISTANCE_OUTPUTS, said.value[row].double().tolist(), strict=True))
+            mean, half = value["mean_distance"], factors[0] * float(expected[row, 0])
+            answers.append(
+                DistanceAnswer(
+                    mean,
+                    (mean - half, mean + half),
+                    value["nearest_distance"],
+                    float(np.exp(value["log_coordination"])),
+                    not reason,
+                    f"outside the domain: {reason}" if reason else "like the spectra that the model was trained on",
+                )
+            )
+        return answers
+
+
+def _neighbour_answer(probability: NDArray[np.float64], calibration: NeighbourCalibration, outside: str) -> NeighbourAnswer:
+    order = [int(z) for z in np.argsort(-probability) if probability[z] >= 0.01]
+    names = {z: _symbol(z) for z in {*order, int(probability.argmax())}}
+    best = [names[z] for z in order if probability[z] >= calibration.best_threshold] or [names[int(probability.argmax())]]
+    whole = [_symbol(int(z)) for z in np.argsort(-probability) if probability[z] >= calibration.set_threshold and probability[z] > 0]
+    reason = f"outside the domain: {outside}" if outside else "like the spectra that the model was trained on"
+    return NeighbourAnswer({names[z]: float(probability[z]) for z in order}, best, whole or best, not outside, reason)
+
+
+@cache
+def _symbol(z: int) -> str:
+    import xraydb
+
+    return str(xraydb.atomic_symbol(z))
+
+
+class FamilyBundle:
+    """Models that belong together; each is read when it is first asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.card: dict[str, Any] = json.loads((folder / FAMILY_CARD).read_text())
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder} does not hold a model family ({error}); give a folder with {FAMILY_CARD}, or 'default'.") from error
+        self._models: dict[str, ModelBundle] = {}
+
+    @classmethod
+    def load(cls, path: Path | str = "default") -> FamilyBundle:
+        """A family by folder, or the one that ships, by the name `default`.
+
+        Raises:
+            ModelError: if there is no such family.
+        """
+        return cls(DEFAULT_FAMILY if str(path) == "default" else Path(path))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over all files of the family."""
+        return content_hash(self.folder)
+
+    def model(self, task: str, kind: str) -> ModelBundle:
+        """The model for a task and a kind of spectrum.
+
+        Raises:
+            ModelError: if the family has none.
+        """
+        label = f"{task}-{kind}"
+        if label not in self._models:
+            if not (self.folder / label).is_dir():
+                raise ModelError(f"the family in {self.folder} has no {label} model; it has {', '.join(sorted(self.labels)) or 'none'}.")
+            self._models[label] = ModelBundle.load(self.folder / label)
+        return self._models[label]
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the models in the family, `<task>-<kind>`."""
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{CARD}"))
+
+    def predict(self, structure: Structure, sites: Sequence[int], kind: str) -> list[ForwardAnswer]:
+        """Spectra of sites of one crystal; see `ModelBundle.predict`."""
+        return self.model("forward", kind).predict(structure, sites)
+
+    def infer(self, spectrum: Spectrum, elements_present: Collection[str] | None = None) -> InverseAnswer:
+        """The local structure behind one spectrum; see `ModelBundle.neighbours` and `ModelBundle.distances`."""
+        spectrum = replace(spectrum, e0=find_e0(spectrum))
+        near = self.model("neighbours", spectrum.kind).neighbours([spectrum], elements_present)[0]
+        far = self.model("distance", spectrum.kind).distances([spectrum])[0]
+        return merge_inverse(near, far)
+
+
+def merge_inverse(near: NeighbourAnswer, far: DistanceAnswer) -> InverseAnswer:
+    """One answer from the two inverse models; in the domain only if both are."""
+    reason = far.reason if near.in_domain else near.reason
+    return InverseAnswer(
+        near.neighbours,
+        near.neighbour_set,
+        near.conformal_set,
+        far.mean_distance,
+        far.interval,
+        far.nearest_distance,
+        far.coordination,
+        near.in_domain and far.in_domain,
+        reason,
+    )

@@ -1,0 +1,247 @@
+"""Make a model family from a dataset: train, calibrate, measure, write. One configuration, one command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import ALGORITHM_VERSION
+from .bundle import FAMILY_CARD, ModelBundle
+from .content import content_hash
+from .dataset import Dataset, SiteTable
+from .errors import DatasetError, XastructError
+from .metrics import curve_r2, exact, macro_f1, micro_f1, r2, r2_within
+from .models.baselines import absorber_mean, frequent_neighbours
+from .models.calibration import (
+    DistanceCalibration,
+    ErrorModel,
+    ForwardCalibration,
+    NeighbourCalibration,
+    curve_spread,
+    expected_error,
+    sites_per_element,
+)
+from .models.domain import DomainIndex
+from .models.ensemble import Architecture, Ensemble, Prediction
+from .models.tasks import Task, curve_weight, numpy_curve_error
+from .sevennet import FOLDER as SEVENNET
+from .spectrum import edge_of
+from .training import TrainingOptions, train_ensemble
+
+TASKS = ("forward", "neighbours", "distance")
+
+
+@dataclass(frozen=True)
+class FamilyConfig:
+    """What to train. `tasks` are labels such as `forward-XANES`; empty means all that the dataset has spectra for."""
+
+    name: str = "family"
+    version: str = "1"
+    split_seed: int = 0
+    tasks: tuple[str, ...] = ()
+    architecture: Architecture = field(default_factory=Architecture)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> FamilyConfig:
+        """From the contents of a YAML file.
+
+        Raises:
+            XastructError: naming an unknown key and those allowed.
+        """
+        inner = {"architecture": Architecture, "training": TrainingOptions}
+        values: dict[str, Any] = {}
+        _check_keys(data, cls, "")
+        for key, value in data.items():
+            if key in inner:
+                _check_keys(value, inner[key], f"{key}.")
+                value = inner[key](**value)
+            values[key] = tuple(value) if key == "tasks" else value
+        return cls(**values)
+
+
+def _check_keys(data: Any, target: Any, prefix: str) -> None:
+    allowed = [item.name for item in fields(target)]
+    if not isinstance(data, dict):
+        raise XastructError(f"{prefix or 'the configuration'} must be a mapping with keys among {', '.join(allowed)}.")
+    for key in data:
+        if key not in allowed:
+            raise XastructError(f"unknown key {prefix}{key} in the configuration; use {', '.join(allowed)}.")
+
+
+def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Train every task that the dataset allows and write the family.
+
+    Args:
+        dataset: materials and spectra; held-out ones are already out (`engine.prepare` sees to it).
+        config: what and how.
+        folder: where to write; made if missing.
+        say: called with a line of progress.
+
+    Returns:
+        the family card.
+
+    Raises:
+        DatasetError: if the dataset has no spectra for a task asked for.
+    """
+    labels = config.tasks or tuple(f"{task}-{kind}" for kind in dataset.tables for task in TASKS)
+    data_hash = dataset.content_hash()
+    models = {}
+    for label in labels:
+        name, _, kind = label.partition("-")
+        task = Task(name, kind)  # type: ignore[arg-type]  # Task checks both
+        if kind not in dataset.tables:
+            raise DatasetError(f"the dataset has no {kind} spectra, so {label} cannot be trained.")
+        bundle = make_model(task, dataset, config, data_hash, folder / label)
+        models[label] = bundle.card["metrics"]
+        say(f"{label}: {json.dumps(bundle.card['metrics']['calibrate'])}")
+    card = {"name": config.name, "version": config.version, "training_data_hash": data_hash, "models": sorted(models)}
+    (folder / FAMILY_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    return {**card, "metrics": models}
+
+
+def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: str, folder: Path) -> ModelBundle:
+    """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated."""
+    table = dataset.tables[task.kind]
+    parts = {name: table.take(mask) for name, mask in dataset.parts(task.kind, config.split_seed).items()}
+    trained, losses = train_ensemble(task, parts["train"], parts["select"], config.architecture, config.training)
+    folder.mkdir(parents=True, exist_ok=True)
+    trained.save(folder / "weights.safetensors")
+    ensemble = Ensemble.load(folder / "weights.safetensors", task, config.architecture)  # rounded to half precision, as users have it
+    seen = {name: _inputs(task, part, index) for index, (name, part) in enumerate(parts.items())}
+    domain = DomainIndex.fit(seen["train"], seen["select"])
+    said = {name: ensemble(seen[name], torch.as_tensor(parts[name].absorber)) for name in ("select", "calibrate")}
+    calibration, metrics = _CALIBRATE[task.name](task, parts, said, domain, seen)
+    elements = sorted(sites_per_element(parts["train"]).items())
+    shifts = dataset.edge_shifts(task.kind)
+    card = {
+        "task": task.name,
+        "kind": task.kind,
+        "elements": [_symbol(z) for z, _ in elements],
+        "edges": sorted({edge_of(_symbol(z)) for z, _ in elements}),
+        "training_sites": {_symbol(z): count for z, count in elements},
+        "training_data_hash": data_hash,
+        "features": content_hash(SEVENNET) if task.name == "forward" else "",
+        "engine_version": "/".join(dataset.engines),
+        "algorithm_version": ALGORITHM_VERSION[task.name],
+        "architecture": asdict(config.architecture),
+        "training": {**asdict(config.training), "progress": False, "best_select_loss": losses},
+        "split": {"grouped_by": "reduced formula and prototype", "seed": config.split_seed, **{k: len(v) for k, v in parts.items()}},
+        "edge_shift": _usual_shift(parts["train"], dataset.engines, shifts),
+        "edge_shift_by_engine": {engine: {_symbol(z): round(s, 3) for z, s in own.items()} for engine, own in shifts.items()},
+        "calibration": calibration,
+        "metrics": {"calibrate": {key: _plain(value) for key, value in metrics.items()}},
+    }
+    bundle = ModelBundle(card, ensemble, domain)
+    bundle.save(folder)
+    return ModelBundle.load(folder)
+
+
+def _inputs(task: Task, part: SiteTable, seed: int) -> torch.Tensor:
+    """Network inputs of a part, of one random draw a site where the task has draws: what calibration must hold for."""
+    return task.inputs(task.source(part), torch.Generator().manual_seed(seed))
+
+
+def _usual_shift(train: SiteTable, engines: list[str], shifts: dict[str, dict[int, float]]) -> dict[str, float]:
+    """Edge shift of each absorber in the engine that most of its training spectra come from, eV."""
+    found = {}
+    for z in np.unique(train.absorber):
+        engine = engines[int(np.bincount(train.engine[train.absorber == z]).argmax())]
+        found[_symbol(int(z))] = round(shifts[engine][int(z)], 3)
+    return found
+
+
+def _symbol(z: int) -> str:
+    import xraydb
+
+    return str(xraydb.atomic_symbol(z))
+
+
+def _plain(value: Any) -> Any:
+    return round(float(value), 5) if isinstance(value, float | np.floating) else int(value)
+
+
+Parts = dict[str, SiteTable]
+Said = dict[str, Prediction]
+Seen = dict[str, torch.Tensor]
+
+
+def _calibrate_forward(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen) -> tuple[dict[str, Any], dict[str, Any]]:
+    columns, errors = {}, {}
+    for name in ("select", "calibrate"):
+        answer = said[name]
+        columns[name] = (
+            answer.stated[:, 0].double().numpy(),
+            curve_spread(answer.spread.numpy(), task.kind),
+            domain.score(seen[name]),
+        )
+        errors[name] = numpy_curve_error(answer.value.numpy(), parts[name].target, task.kind)
+    model = ErrorModel.fit(errors["select"], *columns["select"])
+    expected = model(*columns["calibrate"])
+    part, error, value = parts["calibrate"], errors["calibrate"], said["calibrate"].value.double().numpy()
+    mean = absorber_mean(parts["train"].target, parts["train"].absorber)[part.absorber]
+    baseline = numpy_curve_error(mean, part.target, task.kind)
+    target = part.target.astype(np.float64)
+    calibration = ForwardCalibration.fit(model, expected, value, target, error, baseline)
+    weight = curve_weight(task.kind).numpy()
+    surest = np.argsort(expected)[: len(expected) // 2]
+    metrics = {
+        "sites": len(part),
+        "mse": float((error**2).mean()),
+        "rmse_median": float(np.median(error)),
+        "baseline_mse": float((baseline**2).mean()),
+        "baseline_rmse_median": float(np.median(baseline)),
+        "r2_median": float(np.median(curve_r2(value, target, weight))),
+        "surest_half_error_ratio": float(error[surest].mean() / error.mean()),
+        "accepted": calibration.accepted,
+    }
+    return calibration.to_json(), metrics
+
+
+def _calibrate_distance(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen) -> tuple[dict[str, Any], dict[str, Any]]:
+    part, answer = parts["calibrate"], said["calibrate"]
+    value, target = answer.value.double().numpy(), task.target(part).double().numpy()
+    expected = expected_error(task, answer.stated.numpy(), answer.spread.numpy())
+    calibration = DistanceCalibration.fit(value, target, expected)
+    train = parts["train"]
+    mean = absorber_mean(train.mean_distance[:, None], train.absorber)[part.absorber, 0]
+    surest = np.argsort(expected[:, 0])[: len(part) // 2]
+    error = np.abs(value[:, 0] - target[:, 0])
+    metrics = {
+        "sites": len(part),
+        "mae": float(error.mean()),
+        "baseline_mae": float(np.abs(mean - target[:, 0]).mean()),
+        "r2": r2(value[:, 0], target[:, 0]),
+        "r2_within_absorber": r2_within(value[:, 0], target[:, 0], part.absorber),
+        "nearest_mae": float(np.abs(value[:, 1] - target[:, 1]).mean()),
+        "interval_half_width_median": float(np.median(calibration.factors[0] * expected[:, 0])),
+        "surest_half_error_ratio": float(error[surest].mean() / error.mean()),
+    }
+    return {"factors": list(calibration.factors)}, metrics
+
+
+def _calibrate_neighbours(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen) -> tuple[dict[str, Any], dict[str, Any]]:
+    part, probability = parts["calibrate"], said["calibrate"].value.double().numpy()
+    calibration = NeighbourCalibration.fit(probability, part.neighbours, said["select"].value.double().numpy(), parts["select"].neighbours)
+    found, true = probability >= calibration.best_threshold, part.neighbours
+    prior = frequent_neighbours(parts["train"].neighbours, parts["train"].absorber)[part.absorber]
+    metrics = {
+        "sites": len(part),
+        "micro_f1": micro_f1(found, true),
+        "baseline_micro_f1": micro_f1(prior, true),
+        "macro_f1": macro_f1(found, true, 20),
+        "exact": exact(found, true),
+        "baseline_exact": exact(prior, true),
+        "top1": float(true[np.arange(len(part)), probability.argmax(axis=1)].mean()),
+        "set_size": float((probability >= calibration.set_threshold).sum(axis=1).mean()),
+    }
+    return asdict(calibration), metrics
+
+
+_CALIBRATE = {"forward": _calibrate_forward, "distance": _calibrate_distance, "neighbours": _calibrate_neighbours}

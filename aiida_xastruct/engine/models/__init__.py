@@ -1,0 +1,1 @@
+"""Networks, their ensembles, calibration and the baselines they are measured against."""

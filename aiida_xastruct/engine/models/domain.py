@@ -1,0 +1,77 @@
+"""How far a question lies from what a model was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+
+#: Nearest training points that a score averages over.
+NEIGHBOURS = 5
+
+
+class DomainIndex:
+    """Training inputs on their principal axes; the score is the mean distance to the nearest of them.
+
+    A score of one is the 99th percentile of questions that the model never saw, drawn as its training set was.
+
+    Attributes:
+        axes: (n_in, p) principal axes over the standard deviation of training inputs along them.
+        centre: (n_in,) mean of training inputs.
+        points: (m, p) training inputs on the axes.
+        unit: distance that scores one.
+    """
+
+    def __init__(self, axes: torch.Tensor, centre: torch.Tensor, points: torch.Tensor, unit: float) -> None:
+        self.axes, self.centre, self.points, self.unit = axes, centre, points, unit
+
+    @classmethod
+    def fit(cls, train: torch.Tensor, unseen: torch.Tensor, size: int = 16, most: int = 4000, seed: int = 0) -> DomainIndex:
+        """Learn axes and points from training inputs (n, n_in), and the unit from unseen ones (m, n_in)."""
+        centre = train.mean(dim=0)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(train), generator=generator)[:most]
+        _, spread, axes = torch.linalg.svd((train - centre)[chosen], full_matrices=False)
+        kept = min(size, len(spread))
+        deviation = spread[:kept] / max(len(chosen) - 1, 1) ** 0.5
+        scaled = (axes[:kept] / deviation.clamp(min=1e-6)[:, None]).T.contiguous()
+        points = ((train[chosen] - centre) @ scaled).half().float()
+        index = cls(scaled, centre, points, 1.0)
+        return cls(scaled, centre, points, float(np.quantile(index.score(unseen), 0.99)))
+
+    @torch.inference_mode()
+    def score(self, inputs: torch.Tensor) -> NDArray[np.float64]:
+        """(n,) scores of inputs (n, n_in)."""
+        found = []
+        for part in inputs.split(2048):
+            distance = torch.cdist((part - self.centre) @ self.axes, self.points)
+            nearest = distance.topk(min(NEIGHBOURS, len(self.points)), largest=False).values
+            found.append(nearest.mean(dim=1))
+        return np.asarray(torch.cat(found).numpy(), dtype=np.float64) / self.unit
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; points in half precision."""
+        from safetensors.torch import save_file
+
+        unit = torch.tensor([self.unit], dtype=torch.float64)
+        save_file({"axes": self.axes, "centre": self.centre, "points": self.points.half(), "unit": unit}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> DomainIndex:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: if the file is missing or damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            read = load_file(path)
+            return cls(read["axes"], read["centre"], read["points"].float(), float(read["unit"][0]))
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ModelError(f"{path} does not hold a domain index ({error}); install the family again.") from error

@@ -1,0 +1,100 @@
+"""Several networks of one task that answer together; what they disagree about is part of the uncertainty."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import ModelError
+from .networks import SiteNetwork
+from .tasks import Task
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Size of each network of an ensemble."""
+
+    width: int = 256
+    depth: int = 2
+    dropout: float = 0.1
+
+    def build(self, task: Task) -> SiteNetwork:
+        """A network of this size for a task."""
+        return SiteNetwork(task.n_in, task.n_out, task.n_error, **asdict(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What an ensemble says.
+
+    Attributes:
+        value: (n, n_out) mean over the members; for neighbours the mean probability.
+        stated: (n, n_error) root mean square of the errors that the members state.
+        spread: (n, n_out) standard deviation over the members.
+    """
+
+    value: torch.Tensor
+    stated: torch.Tensor
+    spread: torch.Tensor
+
+
+class Ensemble:
+    """Trained networks of one task."""
+
+    def __init__(self, task: Task, members: list[SiteNetwork]) -> None:
+        if not members:
+            raise ModelError(f"the {task.label} model has no networks; train it again.")
+        self.task = task
+        self.members = [member.eval().requires_grad_(False) for member in members]
+
+    @torch.inference_mode()
+    def __call__(self, inputs: torch.Tensor, absorber: torch.Tensor) -> Prediction:
+        """Answer for inputs (n, n_in) and absorbers (n,), in batches of 4096."""
+        parts = [self._answer(x, z) for x, z in zip(inputs.split(4096), absorber.split(4096), strict=True)]
+        return Prediction(*(torch.cat([getattr(part, name) for part in parts]) for name in ("value", "stated", "spread")))
+
+    def _answer(self, x: torch.Tensor, z: torch.Tensor) -> Prediction:
+        answers = [member(x, z) for member in self.members]
+        values = torch.stack([value for value, _ in answers])
+        if self.task.name == "neighbours":
+            values = torch.sigmoid(values)
+        stated = torch.stack([torch.exp(2.0 * log_error) for _, log_error in answers]).mean(dim=0).sqrt()
+        return Prediction(values.mean(dim=0), stated, values.std(dim=0, unbiased=False))
+
+    def save(self, path: Path) -> None:
+        """Write all members into one safetensors file, weights in half precision, standardisation in single."""
+        from safetensors.torch import save_file
+
+        tensors = {}
+        for index, member in enumerate(self.members):
+            for name, tensor in member.state_dict().items():
+                kept = tensor if name in ("mean", "scale", "start") else tensor.half()
+                tensors[f"{index}.{name}"] = kept.contiguous()
+        save_file(tensors, path)
+
+    @classmethod
+    def load(cls, path: Path, task: Task, architecture: Architecture) -> Ensemble:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: if the file is missing, damaged, or of another architecture.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(path)
+            count = 1 + max(int(name.split(".")[0]) for name in tensors)
+            members = []
+            for index in range(count):
+                network = architecture.build(task)
+                own = {name.split(".", 1)[1]: tensor.float() for name, tensor in tensors.items() if name.startswith(f"{index}.")}
+                network.load_state_dict(own)
+                members.append(network)
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{path} does not hold the {task.label} model ({str(error).splitlines()[0]}); install the family again."
+            ) from error
+        return cls(task, members)

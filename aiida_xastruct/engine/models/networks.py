@@ -1,0 +1,72 @@
+"""The two networks: structure to spectrum, and spectrum to local structure.
+
+Both are residual perceptrons. The absorber enters as a point on the periodic table and not as a class of its own, because edges and
+scattering phases change smoothly with Z and most elements have few spectra.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import nn
+
+from ..dataset import MAX_Z
+
+
+@cache
+def element_descriptors() -> torch.Tensor:
+    """(MAX_Z, 25) what a network knows of an element: 20 Gaussians over Z, period, group, radius, electronegativity, K or L3 edge."""
+    from pymatgen.core import Element
+
+    z = torch.arange(MAX_Z, dtype=torch.float32)
+    bumps = torch.exp(-0.5 * ((z[:, None] - torch.arange(2.0, 102.0, 5.0)) / 5.0) ** 2)
+    rows = [torch.zeros(5)]
+    for number in range(1, MAX_Z):
+        element = Element.from_Z(number)
+        electronegativity = element.X if element.X == element.X else 1.5  # NaN for noble gases
+        radius = float(element.atomic_radius or 1.5)
+        rows.append(torch.tensor([element.row / 7, element.group / 18, radius / 2, electronegativity / 3, float(number > 50)]))
+    return torch.cat([bumps, torch.stack(rows)], dim=1)
+
+
+class SiteNetwork(nn.Module):
+    """Standardise, run a residual perceptron, and read a value and the logarithm of its expected error.
+
+    Shapes:
+        input: x (b, n_in), z (b,) atomic numbers. output: value (b, n_out), log_error (b, n_error).
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    start: torch.Tensor
+    elements: torch.Tensor
+
+    def __init__(self, n_in: int, n_out: int, n_error: int, width: int = 256, depth: int = 2, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_in))
+        self.register_buffer("scale", torch.ones(n_in))
+        self.register_buffer("start", torch.zeros(n_out))
+        self.register_buffer("elements", element_descriptors().clone(), persistent=False)
+        self.enter = nn.Linear(n_in + self.elements.shape[1], width)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)) for _ in range(depth))
+        self.leave = nn.Sequential(nn.SiLU(), nn.Dropout(dropout))
+        self.value = nn.Linear(width, n_out)
+        self.log_error = nn.Linear(width, max(n_error, 1))
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def start_from(self, x: torch.Tensor, start: torch.Tensor) -> None:
+        """Set the standardisation from training inputs (n, n_in), and the value to start from (n_out,)."""
+        self.mean.copy_(x.mean(dim=0))
+        self.scale.copy_(x.std(dim=0).clamp(min=1e-2))
+        self.start.copy_(start)
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Value (b, n_out) and log of the expected error (b, n_error), which is learned without moving the value."""
+        standard = ((x - self.mean) / self.scale).clamp(-8.0, 8.0)
+        hidden = self.enter(torch.cat([standard, self.elements[z]], dim=1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        hidden = self.leave(hidden)
+        return self.value(hidden) + self.start, self.log_error(hidden.detach()).clamp(-7.0, 2.0)

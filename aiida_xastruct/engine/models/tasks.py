@@ -1,0 +1,128 @@
+"""The three questions as learning problems: what goes in, what comes out, and how far off an answer is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..dataset import GRIDS, MAX_Z, SiteTable
+from ..errors import ModelError
+from ..sevennet import SevenNetFeatures
+from ..spectrum import EXAFS_GRID, Kind
+from .views import choose, draw, view, view_size
+
+TaskName = Literal["forward", "neighbours", "distance"]
+
+#: What a distance model gives: mean and nearest distance of the first shell (angstrom), ln(coordination number).
+DISTANCE_OUTPUTS = ("mean_distance", "nearest_distance", "log_coordination")
+
+#: Weight of each output's error in the loss; a coordination number is known three times less well than a distance.
+DISTANCE_SCALE = (1.0, 1.0, 0.3)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model's job: a question about spectra of one kind."""
+
+    name: TaskName
+    kind: Kind
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(TaskName) or self.kind not in get_args(Kind):
+            raise ModelError(f"{self.name}-{self.kind} is no task; use forward, neighbours or distance, of XANES or EXAFS.")
+
+    @property
+    def label(self) -> str:
+        """Name of the model's folder, e.g. `forward-XANES`."""
+        return f"{self.name}-{self.kind}"
+
+    @property
+    def n_in(self) -> int:
+        """Length of a network's input."""
+        return SevenNetFeatures.size if self.name == "forward" else view_size(self.kind)
+
+    @property
+    def n_out(self) -> int:
+        """Length of a network's value."""
+        return {"forward": len(GRIDS[self.kind]), "neighbours": MAX_Z, "distance": len(DISTANCE_OUTPUTS)}[self.name]
+
+    @property
+    def n_error(self) -> int:
+        """How many expected errors a network states: one a spectrum, one a distance, none for neighbours."""
+        return {"forward": 1, "neighbours": 0, "distance": len(DISTANCE_OUTPUTS)}[self.name]
+
+    def source(self, table: SiteTable) -> torch.Tensor:
+        """What a network's input is made of: SevenNet features (n, f), or curves (n, 1 + draws, grid) that `inputs` turns into views."""
+        if self.name == "forward":
+            return torch.as_tensor(table.features, dtype=torch.float32)
+        return torch.as_tensor(np.concatenate([table.curve[:, None], table.thermal], axis=1), dtype=torch.float32)
+
+    def target(self, table: SiteTable) -> torch.Tensor:
+        """(n, `n_out`) what a network learns."""
+        if self.name == "forward":
+            return torch.as_tensor(table.target, dtype=torch.float32)
+        if self.name == "neighbours":
+            return torch.as_tensor(table.neighbours, dtype=torch.float32)
+        columns = (table.mean_distance, table.nearest_distance, np.log(table.coordination))
+        return torch.as_tensor(np.stack(columns, axis=1), dtype=torch.float32)
+
+    def inputs(self, source: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Network inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves."""
+        if self.name == "forward":
+            return source
+        if generator is None:
+            return view(source[:, 0], self.kind)
+        return view(draw(choose(source, generator), self.kind, generator), self.kind)
+
+    def start(self, table: SiteTable) -> torch.Tensor:
+        """(`n_out`,) the value a network starts from: the mean over all sites, in the network's own scale.
+
+        The mean of each absorber would seem a better start. It is not: with 20 sites an element it holds a part of every training
+        target, so that networks trained on what is left did worse on new materials (EXAFS distance: 0.16 against 0.11 angstrom).
+        """
+        mean = torch.nanmean(self.target(table), dim=0)
+        if self.name != "neighbours":
+            return mean
+        frequency = mean.clamp(1e-3, 1 - 1e-3)
+        return torch.log(frequency / (1 - frequency))
+
+    def loss(self, value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Scalar loss of values (b, n_out): square of `curve_error`, cross entropy of neighbours, Huber loss of distances."""
+        if self.name == "neighbours":
+            return torch.nn.functional.binary_cross_entropy_with_logits(value, target, reduction="none").sum(dim=1).mean()
+        if self.name == "distance":
+            scale = torch.tensor(DISTANCE_SCALE, device=value.device)
+            return torch.nn.functional.huber_loss(value * scale, target * scale, delta=0.1)
+        return (curve_error(value, target, self.kind) ** 2).mean()
+
+    def error_loss(self, log_error: torch.Tensor, value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Scalar loss of stated errors (b, n_error): the Gaussian likelihood of the residuals, which it leaves where they are."""
+        if self.n_error == 0:
+            return torch.zeros((), device=value.device)
+        residual = value - target if self.name == "distance" else curve_error(value, target, self.kind)[:, None]
+        return (log_error + 0.5 * residual.detach() ** 2 * torch.exp(-2.0 * log_error)).mean()
+
+
+def curve_error(value: torch.Tensor, target: torch.Tensor, kind: str) -> torch.Tensor:
+    """(n,) root mean square error of each curve where the target is known: of flat mu, or of k^2 chi (1/angstrom^2)."""
+    known = torch.isfinite(target)
+    difference = torch.where(known, value - torch.nan_to_num(target), torch.zeros(()))
+    weight = curve_weight(kind).to(value.device)
+    return torch.sqrt(((difference * weight) ** 2).sum(dim=1) / known.sum(dim=1).clamp(min=1) + 1e-12)
+
+
+def curve_weight(kind: str) -> torch.Tensor:
+    """(grid,) one for XANES, k^2 for EXAFS."""
+    if kind == "XANES":
+        return torch.ones(len(GRIDS[kind]))
+    return torch.as_tensor(EXAFS_GRID**2, dtype=torch.float32)
+
+
+def numpy_curve_error(value: NDArray[np.floating], target: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
+    """`curve_error` of arrays (n, grid)."""
+    error = curve_error(torch.as_tensor(value, dtype=torch.float32), torch.as_tensor(target, dtype=torch.float32), kind)
+    return np.asarray(error.numpy(), dtype=np.float64)
