@@ -40,9 +40,6 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 
-#: Come with a declared dependency whose own interface they are part of.
-IMPLIED = {"e3nn": "sevenn", "scipy": "xraylarch"}
-
 
 def test_generated_files_are_up_to_date():
     subprocess.run([sys.executable, ROOT / "scripts" / "generate_metadata.py", "--check"], check=True)
@@ -118,7 +115,7 @@ def check_dependencies(folders: list[str], requirements: list[str]) -> None:
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     declared = distributions(requirements)
     imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages(paths)}
-    assert {IMPLIED.get(name, name) for name in imported} <= declared, "imported, not declared"
+    assert imported <= declared, "imported, not declared"
     module_of = {distribution: module for module, distribution in DISTRIBUTIONS.items()}
     text = "\n".join(path.read_text() for path in paths)
     unused = {name for name in declared - imported if not re.search(rf'"{module_of.get(name, name)}\b', text)}
