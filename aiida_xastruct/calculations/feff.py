@@ -77,7 +77,7 @@ class FeffCalculation(CalcJob):
         spec.input("site", valid_type=orm.Int, required=False, serializer=orm.to_aiida_type, help="0-based index of the absorbing atom.")
         spec.input(
             "parameters", valid_type=orm.Dict, required=False, validator=_check_parameters, serializer=orm.to_aiida_type,
-            help="What to compute: fields of `aiida_xastruct.engine.feff.FeffParameters`; a fast XANES at the edge people measure by default.",
+            help="What to compute: fields of `aiida_xastruct.engine.feff.FeffParameters`; by default a fast XANES at the usual edge.",
         )  # fmt: skip
         spec.input("feff_input", valid_type=orm.SinglefileData, required=False, help="A feff.inp of your own in place of the others.")
         spec.inputs.validator = _check_inputs
@@ -90,7 +90,9 @@ class FeffCalculation(CalcJob):
         options["max_wallclock_seconds"].default = 3600
 
         spec.output("spectrum", valid_type=SpectrumData, help="The spectrum of the absorber.")
-        spec.output("output_parameters", valid_type=orm.Dict, help="What the logs say: version, SCF, charges, CPU seconds, warnings, problems.")
+        spec.output(
+            "output_parameters", valid_type=orm.Dict, help="What the logs say: version, SCF, charges, CPU seconds, warnings, problems."
+        )
         spec.default_output_node = "output_parameters"
 
         spec.exit_code(301, "ERROR_NO_OUTPUT", message="FEFF wrote no spectrum: {reason}")
@@ -110,10 +112,7 @@ class FeffCalculation(CalcJob):
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write feff.inp and say what to run and to fetch."""
-        if "feff_input" in self.inputs:
-            text = self.inputs.feff_input.get_content()
-        else:
-            text = self._deck()
+        text = self.inputs.feff_input.get_content() if "feff_input" in self.inputs else self._deck()
         with folder.open(self.INPUT_FILE, "w") as stream:
             stream.write(text)
         code = CodeInfo()

@@ -67,7 +67,9 @@ class FeffParser(Parser):
         site = self.node.inputs.site.value if "site" in self.node.inputs else None
         self.out("spectrum", SpectrumData.from_engine(result.spectrum, site=site))
         if facts.get("scf_settled") is False:
-            return self.exit_codes.WARNING_SCF_NOT_CONVERGED.format(reason=f"the Fermi level still moved after {facts.get('scf_iterations')} iterations.")
+            return self.exit_codes.WARNING_SCF_NOT_CONVERGED.format(
+                reason=f"the Fermi level still moved after {facts.get('scf_iterations')} iterations."
+            )
         return None
 
     def _asked(self, folder: Path) -> tuple[str, str, Any, dict[str, Any]]:
@@ -102,7 +104,9 @@ class FeffParser(Parser):
         status = self.node.exit_status
         names = {110: "ERROR_KILLED", 120: "ERROR_OUT_OF_WALLTIME", 131: "ERROR_KILLED", 140: "ERROR_KILLED"}
         if status in names:
-            return getattr(self.exit_codes, names[status]).format(reason=f"the scheduler stopped the job ({self.node.exit_message or status}).")
+            return getattr(self.exit_codes, names[status]).format(
+                reason=f"the scheduler stopped the job ({self.node.exit_message or status})."
+            )
         return None
 
 

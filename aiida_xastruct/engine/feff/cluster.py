@@ -56,7 +56,8 @@ class Cluster:
 def sphere_radius(distances: NDArray[np.float64], sphere: Sphere) -> float:
     """Radius of a protocol's sphere among atoms at `distances` (n,), increasing from 0.
 
-    The floor or the distance of the n-th atom, whichever is larger; where that holds more atoms than the limit, the last whole shell below it.
+    The floor or the distance of the n-th atom, whichever is larger; where that holds more atoms than the limit,
+    the last whole shell below it.
     """
     radius = sphere.floor
     if sphere.atoms <= len(distances):
@@ -99,7 +100,8 @@ def build_cluster(structure: Structure, site: int, parameters: FeffParameters) -
         keep = distances <= radius
         if radius < least:
             raise FeffError(
-                f"a sphere of {least:.1f} angstrom around site {site} holds {int((distances <= least).sum())} atoms, more than {parameters.max_atoms}; "
+                f"a sphere of {least:.1f} angstrom around site {site} holds {int((distances <= least).sum())} atoms, "
+                f"more than {parameters.max_atoms}; "
                 "use a faster protocol or a smaller radius."
             )
     if keep.sum() < 2:
@@ -108,7 +110,7 @@ def build_cluster(structure: Structure, site: int, parameters: FeffParameters) -
 
 
 def _neighbours(structure: Structure, site: int, radius: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Positions relative to the site, distances and atomic numbers of all atoms within `radius`, nearest first, in an order that is always the same."""
+    """Positions relative to the site, distances and atomic numbers of all atoms within `radius`, nearest first, always in one order."""
     centre = structure[site].coords
     found = structure.get_sites_in_sphere(centre, radius)
     positions = np.array([atom.coords - centre for atom in found])

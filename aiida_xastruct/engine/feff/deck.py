@@ -10,7 +10,7 @@ from ..structure import check_structure, symbol
 from .cluster import Cluster, build_cluster
 from .parameters import FEFF_EDGES, PROTOCOLS, FeffParameters, Sphere
 
-__all__ = ["PROTOCOLS", "ENGINE_MARK", "FeffParameters", "Sphere", "read_request", "resolve_edge", "write_deck"]
+__all__ = ["ENGINE_MARK", "PROTOCOLS", "FeffParameters", "Sphere", "read_request", "resolve_edge", "write_deck"]
 
 #: The comment by which `xastruct-feff` knows which engine a deck was written for.
 ENGINE_MARK = "* xastruct engine:"
@@ -25,7 +25,9 @@ def resolve_edge(absorber: str, edge: str = "") -> str:
     """
     z = atomic_number(absorber)
     if z <= 2:
-        raise FeffError(f"{absorber} cannot be the absorber: its only electrons are the valence, and FEFF's muffin tins do not describe them; pick another element.")
+        raise FeffError(
+            f"{absorber} cannot be the absorber: FEFF's muffin tins do not describe an atom of valence electrons only; pick another element."
+        )
     if z > 98:
         raise FeffError(f"{absorber} (Z {z}) is beyond the tables of edges and lifetimes; pick an element up to Cf.")
     chosen = edge or edge_of(absorber)
@@ -85,7 +87,7 @@ def _head(edge: str, parameters: FeffParameters) -> list[str]:
 def _xanes(cluster: Cluster, parameters: FeffParameters) -> list[str]:
     low, high = parameters.energy_range
     k_end = (0.26246842 * high) ** 0.5
-    # Even steps through the edge region, where mu changes fastest; even steps in k beyond, where it oscillates. The end in k is FEFF's own habit.
+    # Even steps through the edge region, where mu changes fastest; even steps in k beyond, where it oscillates.
     return [
         f"XANES {k_end:.2f} 0.06 0",
         f"SCF {cluster.scf_radius:g} 0 {parameters.scf_iterations} {parameters.scf_mixing:g} 1",

@@ -6,17 +6,37 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Cause, what FEFF says, and what to do; the first that matches any log counts. The messages are FEFF's (FEFF10, FEFF 8.5L) and feff10-rs's.
+#: Cause, what FEFF says, and what to do; the first that matches any log counts.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
-    ("input_refused", r"Keyword unrecognized|unrecognized keyword|Error reading input, bad line|RDINP fatal error", "correct the card that the log names"),
-    ("missing_potential", r"No atoms or overlap cards for unique pot|Inconsistency in POTENTIAL card", "give each potential an atom, or leave it out"),
+    (
+        "input_refused",
+        r"Keyword unrecognized|unrecognized keyword|Error reading input, bad line|RDINP fatal error",
+        "correct the card that the log names",
+    ),
+    (
+        "missing_potential",
+        r"No atoms or overlap cards for unique pot|Inconsistency in POTENTIAL card",
+        "give each potential an atom, or leave it out",
+    ),
     ("missing_absorber", r"No absorbing atom|More than one absorbing atom|absorber potential", "give exactly one atom potential 0"),
     ("cluster_too_large", r"Too many atoms, max is|increase parameter natx|array bounds .* natx", "leave out the outer atoms"),
     ("atoms_too_close", r"TWO ATOMS VERY CLOSE TOGETHER", "check the structure for overlapping atoms"),
-    ("potentials_failed", r"INCREASE NOVP|subroutine corval|Reduce overlap using FOLP", "use engine feff10, or check the shortest distances"),
-    ("negative_occupation", r"Nonsense request in F_Iocc|Cannot remove an electron|error in getorb\.f", "lower the charge on the ION card, or mix less density"),
+    (
+        "potentials_failed",
+        r"INCREASE NOVP|subroutine corval|Reduce overlap using FOLP",
+        "use engine feff10, or check the shortest distances",
+    ),
+    (
+        "negative_occupation",
+        r"Nonsense request in F_Iocc|Cannot remove an electron|error in getorb\.f",
+        "lower the charge on the ION card, or mix less density",
+    ),
     ("out_of_time", r"ran out of time", "allow more time or use a faster protocol"),
-    ("killed", r"failed with status -(?:9|15)\b|signal: ?(?:9|15)\b|SIGKILL|SIGTERM", "run it again; if it recurs, give the job more memory"),
+    (
+        "killed",
+        r"failed with status -(?:9|15)\b|signal: ?(?:9|15)\b|SIGKILL|SIGTERM",
+        "run it again; if it recurs, give the job more memory",
+    ),
     ("not_installed", r"which is not installed|reinstall xraylarch|No module named", "install what the message names"),
 )
 

@@ -62,8 +62,8 @@ def read_table(text: str, columns: int) -> NDArray[np.float64]:
 def read_xmu(text: str, absorber: str, edge: str, kind: Kind, settings: Mapping[str, Any] | None = None) -> Spectrum:
     """The spectrum in xmu.dat (omega, e, k, mu, mu0, chi; FEFF 6 to 10 alike).
 
-    mu is FEFF's own, normalised to one 50 eV above the edge (`feff_xsedge50`), mu0 beside it. E0 is the energy of k = 0 for EXAFS; for XANES it is
-    left open, since FEFF's Fermi level is not the inflection point that measured spectra are aligned by.
+    mu is FEFF's own, normalised to one 50 eV above the edge (`feff_xsedge50`), mu0 beside it. E0 is the energy of k = 0 for EXAFS; for XANES
+    it is left open, since FEFF's Fermi level is not the inflection point that measured spectra are aligned by.
 
     Raises:
         FeffError: if the table is unreadable or holds values that are not finite.
@@ -98,7 +98,7 @@ def read_xmu(text: str, absorber: str, edge: str, kind: Kind, settings: Mapping[
 
 
 def read_chi(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """k and chi of chi.dat, both (m,).
+    """K and chi of chi.dat, both (m,).
 
     Raises:
         FeffError: if the table is unreadable.
@@ -146,7 +146,11 @@ def read_folder(folder: Path | str, absorber: str, edge: str, kind: Kind, settin
         raise FeffError(f"FEFF wrote no xmu.dat; {last_words(folder)}")
     spectrum = read_xmu(path.read_text(errors="replace"), absorber, edge, kind, settings)
     facts = read_facts(folder)
-    return FeffResult(spectrum, facts, tuple(check(spectrum)))
+    # FEFF measures k from its Fermi level: where its sign changes is the edge, on any grid.
+    table = read_table(path.read_text(errors="replace"), 6)
+    edge_energy = float(np.interp(0.0, table[:, 2], table[:, 0]))
+    facts["edge_energy_ev"] = round(edge_energy, 3)
+    return FeffResult(spectrum, facts, tuple(check(spectrum, edge_energy)))
 
 
 def last_words(folder: Path) -> str:
@@ -158,14 +162,18 @@ def last_words(folder: Path) -> str:
     return "it left no log either: check that the program starts at all."
 
 
-def check(spectrum: Spectrum) -> list[str]:
-    """What is wrong with a spectrum that FEFF gave with exit status 0; one sentence a problem, none for a sound one."""
+def check(spectrum: Spectrum, edge_energy: float) -> list[str]:
+    """What is wrong with a spectrum that FEFF gave with exit status 0; one sentence a problem, none for a sound one.
+
+    Args:
+        spectrum: as FEFF gave it.
+        edge_energy: energy of k = 0 in eV.
+    """
     problems = []
     mu0 = spectrum.mu0
     if mu0 is None:
         return ["there is no mu0."]
-    start = spectrum.e0 if spectrum.e0 is not None else _xanes_edge(spectrum)
-    above = spectrum.energy >= start + 5.0
+    above = spectrum.energy >= edge_energy + 5.0
     if above.sum() < 5 or (mu0[above] <= 0).any():
         problems.append("mu0 is not positive above the edge.")
     elif spectrum.kind == "EXAFS":
@@ -174,13 +182,15 @@ def check(spectrum: Spectrum) -> list[str]:
         if abs(mean - 1.0) >= 0.05:
             problems.append(f"mu/mu0 averages {mean:.3f} over the last 30 % of the range, not 1.")
     # The path expansion fails below k = 2 (15 eV), where an EXAFS run may give any mu; nobody reads it there.
-    mu = spectrum.mu if spectrum.kind == "XANES" else spectrum.mu[spectrum.energy >= start + 15.0]
+    mu = spectrum.mu if spectrum.kind == "XANES" else spectrum.mu[spectrum.energy >= edge_energy + 15.0]
     if len(mu) and (mu.min() < -0.2 or mu.max() > 30.0):
         problems.append(f"mu runs from {mu.min():.2f} to {mu.max():.2f} edge steps.")
-    shift = start - tabulated_edge(spectrum.absorber, spectrum.edge)
+    shift = edge_energy - tabulated_edge(spectrum.absorber, spectrum.edge)
     offset, tolerance = edge_offset(spectrum.absorber, spectrum.edge)
     if abs(shift - offset) > tolerance:
-        problems.append(f"the edge lies {shift:.1f} eV from the tabulated one, where FEFF's own offset is {offset:.1f} +- {tolerance:.0f} eV.")
+        problems.append(
+            f"the edge lies {shift:.1f} eV from the tabulated one, where FEFF's own offset is {offset:.1f} +- {tolerance:.0f} eV."
+        )
     return problems
 
 
@@ -188,16 +198,6 @@ def edge_offset(absorber: str, edge: str) -> tuple[float, float]:
     """FEFF's edge minus the tabulated one in eV, and the tolerance of the check; (0, wide) where the table has no such edge."""
     offset = EDGE_OFFSETS.get(edge, {}).get(absorber)
     return (offset, EDGE_TOLERANCE) if offset is not None else (0.0, UNKNOWN_EDGE_TOLERANCE)
-
-
-
-
-def _xanes_edge(spectrum: Spectrum) -> float:
-    """Energy at which mu0 passes half of its value at the end: FEFF's Fermi level within the core-hole width, for any grid."""
-    mu0 = spectrum.mu0
-    assert mu0 is not None
-    reached = np.flatnonzero(mu0 >= 0.5 * mu0[-1])
-    return float(spectrum.energy[reached[0]]) if len(reached) else float(spectrum.energy[0])
 
 
 def _text(path: Path) -> str:

@@ -16,8 +16,8 @@ CoreHole = Literal["RPA", "FSR", "None"]
 #: Edges that a deck may ask for. Multiplets make L2,3 of 3d and M4,5 of 4f elements FEFF's to compute but nobody's to trust.
 FEFF_EDGES = ("K", "L1", "L2", "L3")
 
-#: Cards that `cards` may add to a deck, and how many values each takes (minimum, maximum). Everything else is either written by the deck itself
-#: or changes what the output files are, which the parser could not read.
+#: Cards that `cards` may add to a deck, and how many values each takes (minimum, maximum). Everything else is either
+#: written by the deck itself or changes what the output files are, which the parser could not read.
 EXTRA_CARDS: dict[str, tuple[int, int]] = {
     "AFOLP": (0, 1),
     "CORRECTIONS": (2, 2),

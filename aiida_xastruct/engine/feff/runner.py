@@ -1,10 +1,11 @@
 """Running FEFF: console script `xastruct-feff` on the feff.inp of the current folder, and one call from structure to spectrum.
 
-The script holds its FEFF processes in one process group and takes them with it when it is told to stop, so that a killed job leaves nothing behind.
+The script holds its FEFF processes in one process group and takes them with it when it is told to stop, so that a killed job leaves none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -40,7 +41,9 @@ def engine_of(deck: str) -> str | None:
     return None
 
 
-def run(folder: Path | str, engine: str | None = None, modules: Sequence[str] | None = None, timeout: float | None = None) -> dict[str, Any]:
+def run(
+    folder: Path | str, engine: str | None = None, modules: Sequence[str] | None = None, timeout: float | None = None
+) -> dict[str, Any]:
     """Run FEFF on `folder`/feff.inp, in this folder.
 
     Args:
@@ -88,8 +91,8 @@ def _commands(engine: str, modules: Sequence[str] | None, own_deck: bool) -> lis
     return [[sys.executable, "-c", _FEFF10_PROGRAM, *stages]]
 
 
-#: FEFF10 runs its stages in worker processes of its own. An interpreter around them can be stopped as a group, which a thread cannot; and when its
-#: parent is gone, even by SIGKILL, its standard input ends, and it takes its workers with it.
+#: FEFF10 runs its stages in worker processes of its own. An interpreter around them can be stopped as a group, which a thread cannot; and when
+#: its parent is gone, even by SIGKILL, its standard input ends, and it takes its workers with it.
 _FEFF10_PROGRAM = """
 import os, signal, sys, threading
 import feff10
@@ -119,7 +122,9 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
         raise FeffError(f"FEFF ran out of time before {name}; allow more or use a faster protocol.")
     with (folder / "xastruct-feff.out").open("ab") as out, (folder / "xastruct-feff.err").open("ab") as err:
         # The pipe to its standard input is never written to; that it ends is the sign that we are gone.
-        process = subprocess.Popen(command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True
+        )
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
@@ -142,10 +147,8 @@ def _check_product(command: list[str], folder: Path) -> None:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
@@ -194,7 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Console script `xastruct-feff [--engine NAME] [FOLDER]`: run the bundled FEFF; the exit status is 0, 1 (failed) or 2 (bad input)."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="xastruct-feff", description="Run the FEFF that came with aiida-xastruct on feff.inp in a folder.")
+    parser = argparse.ArgumentParser(
+        prog="xastruct-feff", description="Run the FEFF that came with aiida-xastruct on feff.inp in a folder."
+    )
     parser.add_argument("folder", nargs="?", default=".", help="folder with feff.inp (default: the current one)")
     parser.add_argument("--engine", choices=("feff10", "feff8l"), help="default: as the deck says, else feff10")
     parser.add_argument("--timeout", type=float, help="stop after so many seconds")

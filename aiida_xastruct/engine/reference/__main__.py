@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     build.add_argument("--mix", type=float, default=0.5, help="share of the computing time for XANES (0.5)")
     build.add_argument("--exafs-first", type=float, default=0.0, metavar="MINUTES", help="minutes of EXAFS alone at the start")
     build.add_argument("--cores", type=int, default=1)
-    build.add_argument("--exclude", type=Path, action="append", default=[], help="file of ids, or of formulas and space groups, to leave out")
+    build.add_argument(
+        "--exclude", type=Path, action="append", default=[], help="file of ids, or of formulas and space groups, to leave out"
+    )
     build.add_argument("--seed", type=int, help="order of elements and structures (random)")
     build.add_argument("--limit", type=int, help="stop after so many sites")
     status = commands.add_parser("status", help="unique sites by element; failures")
@@ -37,9 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kinds = tuple(options.kinds.split(","))
             print(
                 build_command(
-                    options.state, options.source, options.path, kinds, options.mix, options.exafs_first, options.cores,
-                    tuple(options.exclude), options.seed, options.limit,
-                )  # fmt: skip
+                    options.state,
+                    options.source,
+                    options.path,
+                    kinds,
+                    options.mix,
+                    options.exafs_first,
+                    options.cores,
+                    tuple(options.exclude),
+                    options.seed,
+                    options.limit,
+                )
             )
         elif options.command == "status":
             print(status_command(options.state, options.library))

@@ -28,7 +28,8 @@ from .sources import MAX_ATOMS, fingerprint, open_source, structure_to_dict
 from .state import FAILURES, RECORDS, REJECTED, Key, State, pack
 from .thermal import draw_conditions, thermal_chi
 
-#: Wall seconds a site may take on a busy machine. EXAFS takes 1 to 5; what takes longer hangs (FEFF 8.5L's potentials of some rare-earth metals do).
+#: Wall seconds a site may take on a busy machine. EXAFS takes 1 to 5; what takes longer hangs
+#: (FEFF 8.5L's potentials of some rare-earth metals do).
 TIMEOUT = {"EXAFS": 60.0, "XANES": 1200.0}
 
 #: FEFF settings of the library.
@@ -57,11 +58,13 @@ class Task:
 class RoundRobin:
     """Sites of a source, one element after the other, so that any prefix is balanced.
 
-    Each element has its structures in random order; a structure is read when its turn comes and gives all its inequivalent sites of that element,
-    one a round. Structures that cannot be used are reported to `reject` with the reason, once.
+    Each element has its structures in random order; a structure is read when its turn comes and gives all its inequivalent sites of that
+    element, one a round. Structures that cannot be used are reported to `reject` with the reason, once.
     """
 
-    def __init__(self, source: str, path: str, seed: int, excluded: Excluded, reject: Callable[[str, str], None], rejected: set[str]) -> None:
+    def __init__(
+        self, source: str, path: str, seed: int, excluded: Excluded, reject: Callable[[str, str], None], rejected: set[str]
+    ) -> None:
         self._source, self._path = source, path
         self._collection = open_source(source, path)
         generator = random.Random(seed)
@@ -244,7 +247,8 @@ def build(
 
     Args:
         state: the folder that records go to; what it holds already is skipped, failures too.
-        source, path: see `open_source`.
+        source: see `open_source`.
+        path: table of an npz source.
         kinds: EXAFS, XANES or both.
         mix: share of the computing time that XANES gets where both are asked for.
         exafs_first: minutes at the start in which only EXAFS is computed.
@@ -346,7 +350,14 @@ def _collect(worker: Worker, state: State, progress: Progress) -> Worker:
     progress.seconds[task.kind] += answer["wall_seconds"]
     if "reason" in answer:
         progress.failed[task.kind] += 1
-        identity = {"source": task.source, "source_id": task.source_id, "site": task.site, "absorber": task.absorber, "edge": task.edge, "kind": task.kind}
+        identity = {
+            "source": task.source,
+            "source_id": task.source_id,
+            "site": task.site,
+            "absorber": task.absorber,
+            "edge": task.edge,
+            "kind": task.kind,
+        }
         state.append(FAILURES, {**identity, **answer})
         progress.last = f"{task.source} {task.source_id} {task.absorber} {task.kind}: {answer['reason']}"
     else:

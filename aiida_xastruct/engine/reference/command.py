@@ -70,7 +70,10 @@ def status_command(state: Path | None, library: Path | None) -> str:
         fresh = {key: element for key, element in computed.items() if key not in keys}
         failures = list(folder.lines(FAILURES))
         rejected = sum(1 for _ in folder.lines(REJECTED))
-        lines.append(f"state {state}: {_totals(Counter(key[4] for key in computed))}, of which {_totals(Counter(key[4] for key in fresh))} are not exported")
+        lines.append(
+            f"state {state}: {_totals(Counter(key[4] for key in computed))}, "
+            f"of which {_totals(Counter(key[4] for key in fresh))} are not exported"
+        )
         lines.append(f"  {len(failures)} sites failed, {rejected} structures cannot be used")
         for reason, count in Counter(str(value["reason"])[:100] for value in failures).most_common(5):
             lines.append(f"  {count:5d} x {reason}")

@@ -4,7 +4,7 @@ A shard holds one group a kind and number of points. In a group every dataset ha
 
 | dataset | shape, type | what |
 | --- | --- | --- |
-| source, source_id, source_version, fingerprint, absorber, edge, program, uuid | (n,) bytes | where the structure is, whose spectrum, by which FEFF |
+| source, source_id, source_version, fingerprint, absorber, edge, program, uuid | (n,) bytes | crystal, absorber, FEFF |
 | site, multiplicity | (n,) int32 | index into the structure that `read_structure` gives; equivalent sites |
 | settings | (n,) int32 | index into the group's attribute `settings`, a list of JSON objects |
 | notes, structure | (n,) bytes | JSON: SCF convergence, missing hydrogen; the crystal where the source is not `amcsd` |
@@ -40,7 +40,10 @@ from .state import RECORDS, Key, State, key_of, unpack
 
 FORMAT = "xastruct-reference-1"
 
-CITATION = "Structures: R.T. Downs and M. Hall-Wallace, The American Mineralogist Crystal Structure Database, American Mineralogist 88, 247-250 (2003)."
+CITATION = (
+    "Structures: R.T. Downs and M. Hall-Wallace, The American Mineralogist Crystal Structure Database, "
+    "American Mineralogist 88, 247-250 (2003)."
+)
 
 #: A shard is closed before it reaches this size; a host of git refuses large files, and a small one is fetched alone.
 MAX_BYTES = 8_000_000
@@ -152,7 +155,9 @@ def read_reference(folder: Path | str, kinds: tuple[str, ...] = ("EXAFS", "XANES
         try:
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") != FORMAT:
-                    raise DatasetError(f"{path} has format {file.attrs.get('format')!r}, this version reads {FORMAT!r}; update aiida-xastruct.")
+                    raise DatasetError(
+                        f"{path} has format {file.attrs.get('format')!r}, this version reads {FORMAT!r}; update aiida-xastruct."
+                    )
                 for name in sorted(file):
                     if file[name].attrs["kind"] in kinds:
                         for record in _read_group(file[name]):

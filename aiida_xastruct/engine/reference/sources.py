@@ -1,7 +1,7 @@
 """Where the library's structures come from: the AMCSD inside larixite, or a table of structures in an npz file.
 
-The American Mineralogist Crystal Structure Database (Downs and Hall-Wallace, Am. Mineral. 88, 247 (2003)) is free to use when cited. Its coordinates
-are never copied: a record holds the AMCSD code and a fingerprint, and `read_structure` reads the crystal again from larixite and compares.
+The American Mineralogist Crystal Structure Database (Downs and Hall-Wallace, Am. Mineral. 88, 247 (2003)) is free to use when cited. Its
+coordinates are never copied: a record holds the AMCSD code and a fingerprint, and `read_structure` reads the crystal again from larixite and compares.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class AmcsdSource:
         Notes: `missing_hydrogen` is true where the formula has H and the coordinates have not (X-rays hardly see it).
 
         Raises:
-            StructureError: if the entry has no coordinates, is disordered, damaged or larger than `MAX_ATOMS`, or its atoms do not make up its formula.
+            StructureError: if the entry has no coordinates, is disordered, damaged or larger than `MAX_ATOMS`, or its atoms do not
+                make up its formula.
         """
         text, formula = self._entry(source_id)
         structure = _parse_cif(text)
@@ -111,7 +112,9 @@ def _parse_cif(text: str) -> Structure:
         try:
             return CifParser.from_str(text, occupancy_tolerance=1.01, site_tolerance=5e-3).parse_structures(primitive=False)[0]
         except Exception as error:  # pymatgen raises many kinds for what 1960s refinements can hold
-            raise StructureError(f"pymatgen cannot read the crystal: {str(error).splitlines()[0] if str(error) else type(error).__name__}.") from error
+            raise StructureError(
+                f"pymatgen cannot read the crystal: {str(error).splitlines()[0] if str(error) else type(error).__name__}."
+            ) from error
 
 
 def _check_formula(structure: Structure, formula: str) -> bool:
@@ -171,7 +174,9 @@ class NpzSource:
         begin, end = int(self._ends[i - 1]) if i else 0, int(self._ends[i])
         if end - begin > MAX_ATOMS:
             raise StructureError(f"the cell has {end - begin} atoms; the library takes at most {MAX_ATOMS}.")
-        structure = Structure(Lattice.from_parameters(*self._cells[i]), [int(z) for z in self._numbers[begin:end]], self._frac[begin:end])
+        structure = Structure(
+            Lattice.from_parameters(*self._cells[i]), [Element.from_Z(int(z)) for z in self._numbers[begin:end]], self._frac[begin:end]
+        )
         check_structure(structure)
         return structure, {}
 
@@ -191,7 +196,7 @@ def open_source(name: str, path: str = "") -> Source:
 
 
 def fingerprint(structure: Structure) -> str:
-    """16 hex digits of the cell, species and coordinates to 1e-3 angstrom, in site order: whether a site index still means the same atom."""
+    """16 hex digits of the cell, species and coordinates to 1e-3 angstrom, in site order: does a site index still mean the same atom."""
     numbers = ",".join(str(site.specie.Z) for site in structure)
     cell = ",".join(f"{value:.3f}" for value in structure.lattice.parameters)
     # Fractional coordinates modulo one, rounded so that 0.99999 and 0 agree.
@@ -214,7 +219,9 @@ def read_structure(source: str, source_id: str, expected: str = "") -> Structure
     """
     structure, _ = open_source(source).structure(source_id)
     if expected and fingerprint(structure) != expected:
-        raise StructureError(f"{source} {source_id} now reads differently than when its spectrum was computed; install the larixite of its record.")
+        raise StructureError(
+            f"{source} {source_id} now reads differently than when its spectrum was computed; install the larixite of its record."
+        )
     return structure
 
 

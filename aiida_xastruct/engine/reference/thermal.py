@@ -22,7 +22,8 @@ DRAWS = 4
 
 TEMPERATURES = (80.0, 400.0)
 
-#: A Debye temperature times the root of the mean atomic mass in K sqrt(u): 1500 for Pb, 2500 for Cu, 3600 for MgO, 5400 for W. Diamond (7700) is left out.
+#: A Debye temperature times the root of the mean atomic mass in K sqrt(u): 1500 for Pb, 2500 for Cu, 3600 for MgO, 5400 for W.
+#: Diamond (7700) is left out.
 STIFFNESS = (1600.0, 5500.0)
 
 
@@ -41,7 +42,7 @@ def draw_conditions(structure: Structure, seed: str) -> list[tuple[float, float]
 
 
 def thermal_chi(folder: Path, conditions: list[tuple[float, float]]) -> NDArray[np.float64]:
-    """chi = mu/mu0 - 1 under each condition, (len(conditions), n), on the points of the xmu.dat that the finished FEFF 8.5L run in `folder` wrote.
+    """Chi = mu/mu0 - 1 under each condition on the points of the finished FEFF 8.5L run in `folder`, (len(conditions), n).
 
     Raises:
         FeffError: if the run is no FEFF 8.5L run or its last module fails.

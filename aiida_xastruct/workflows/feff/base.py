@@ -42,7 +42,9 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         )
         spec.exit_code(303, "ERROR_CANNOT_COMPUTE", message="FEFF cannot compute this absorber: {reason}")
         spec.exit_code(304, "ERROR_UNRECOVERABLE", message="FEFF failed and running it again would not help: {reason}")
-        spec.exit_code(410, "WARNING_SCF_NOT_CONVERGED", message="SCF did not settle with any settings; the last spectrum is attached: {reason}")
+        spec.exit_code(
+            410, "WARNING_SCF_NOT_CONVERGED", message="SCF did not settle with any settings; the last spectrum is attached: {reason}"
+        )
 
     @classmethod
     def get_protocols(cls) -> dict[str, str]:
@@ -79,7 +81,9 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         chosen = content["protocols"][name]
         given = dict(overrides or {})
         if unknown := set(given) - {"parameters", "max_wallclock_seconds", "max_iterations", "options"}:
-            raise ValueError(f"the override {sorted(unknown)[0]!r} is unknown; use parameters, max_wallclock_seconds, max_iterations or options.")
+            raise ValueError(
+                f"the override {sorted(unknown)[0]!r} is unknown; use parameters, max_wallclock_seconds, max_iterations or options."
+            )
         builder = cls.get_builder()
         builder.feff.code = code
         builder.feff.structure = structure
@@ -150,7 +154,7 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
 
     @process_handler(priority=560, exit_codes=[_CODES.ERROR_NEGATIVE_OCCUPATION])
     def handle_negative_occupation(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Leave out the ION card, which asks for it in most cases; without one, mix half as much density into each SCF iteration, twice at most."""
+        """Leave out the ION card; without one, mix half as much density into each SCF iteration. Twice at most."""
         if not self._own_cluster() or self._count("occupation") > 2:
             return self._give_up(node)
         cards = dict(self._parameter("cards"))
@@ -200,7 +204,9 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         return ProcessHandlerReport(True)
 
     def _give_up(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        return ProcessHandlerReport(True, self.exit_codes.ERROR_UNRECOVERABLE.format(reason=node.exit_message or f"exit status {node.exit_status}"))
+        return ProcessHandlerReport(
+            True, self.exit_codes.ERROR_UNRECOVERABLE.format(reason=node.exit_message or f"exit status {node.exit_status}")
+        )
 
 
 def _protocols() -> dict[str, Any]:

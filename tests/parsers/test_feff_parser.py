@@ -28,7 +28,13 @@ def test_xanes(finished):
     np.testing.assert_allclose(spectrum.energy, rows[:, 0])
     np.testing.assert_allclose(spectrum.mu, rows[:, 3])
     np.testing.assert_allclose(spectrum.mu0, rows[:, 4])
-    assert (spectrum.absorber, spectrum.edge, spectrum.kind, spectrum.normalisation, spectrum.e0) == ("Mg", "K", "XANES", "feff_xsedge50", None)
+    assert (spectrum.absorber, spectrum.edge, spectrum.kind, spectrum.normalisation, spectrum.e0) == (
+        "Mg",
+        "K",
+        "XANES",
+        "feff_xsedge50",
+        None,
+    )
     facts = outputs["output_parameters"].get_dict()
     assert facts["scf_converged"] is True
     assert facts["engine"] == "feff10"
@@ -88,7 +94,11 @@ def test_damaged_table(finished, tmp_path, damage):
     shutil.copytree(RECORDED / "xanes", folder)
     text = (folder / "xmu.dat").read_text()
     rows = text.splitlines()
-    changed = {"cut": text[:-40], "nan": text.replace(rows[-1].split()[3], "NaN"), "empty": "\n".join(row for row in rows if row.startswith("#"))}
+    changed = {
+        "cut": text[:-40],
+        "nan": text.replace(rows[-1].split()[3], "NaN"),
+        "empty": "\n".join(row for row in rows if row.startswith("#")),
+    }
     assert changed[damage] != text
     (folder / "xmu.dat").write_text(changed[damage])
     _, function = parse(finished(folder, kind="XANES"))

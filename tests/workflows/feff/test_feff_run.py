@@ -78,7 +78,9 @@ def test_bundled_code_is_made_once():
 
 def test_refusal_names_the_reason(rock_salt):
     chain = WorkflowFactory("xastruct.feff.base")
-    builder = chain.get_builder_from_protocol(bundled_feff_code(), rock_salt, 0, overrides={"parameters": {"edge": "L3", "fms_radius": 14.9}})
+    builder = chain.get_builder_from_protocol(
+        bundled_feff_code(), rock_salt, 0, overrides={"parameters": {"edge": "L3", "fms_radius": 14.9}}
+    )
     builder.feff.parameters = orm.Dict({"fms_radius": 14.9, "max_atoms": 100})
     _, node = run_get_node(builder)
     assert node.exit_status == 303

@@ -1,0 +1,113 @@
+"""Order, exclusion, stopping and going on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from aiida_xastruct.engine.errors import XastructError
+from aiida_xastruct.engine.reference.__main__ import main
+from aiida_xastruct.engine.reference.build import Excluded, Progress, RoundRobin, _choose
+from aiida_xastruct.engine.reference.state import RECORDS, State
+
+
+def round_robin(source, path, seed=0, excluded=None):
+    reasons = {}
+    order = RoundRobin(source, str(path), seed, excluded or Excluded(), reasons.__setitem__, set())
+    return order, reasons
+
+
+def test_prefixes_are_balanced():
+    order, _ = round_robin("amcsd", "", seed=3)
+    sites = list(islice(order.sites(), 160))
+    counts = Counter(element for element, *_ in sites)
+    assert len(counts) >= 75
+    assert max(counts.values()) <= 3
+    assert "H" not in counts
+    assert "He" not in counts
+    assert len(set(sites)) == len(sites)
+
+
+def test_two_builds_seldom_meet():
+    first, second = ({site[1:3] for site in islice(round_robin("amcsd", "", seed)[0].sites(), 60)} for seed in (1, 2))
+    assert len(first & second) < 20
+
+
+def test_held_out_materials_are_left_out(table, tmp_path):
+    formulas, ids = tmp_path / "formulas.txt", tmp_path / "ids.txt"
+    formulas.write_text("MgO 225\nNaCl 62\n")
+    ids.write_text("nothing\n")
+    order, reasons = round_robin("npz", table, excluded=Excluded.read([formulas, ids]))
+    # NaCl is held out in another space group only.
+    assert {source_id for _, source_id, _, _ in order.sites()} == {"nacl"}
+    assert "held out" in reasons["mgo"]
+    order, _ = round_robin("npz", table, excluded=Excluded(ids=frozenset(["nacl"])))
+    assert {source_id for _, source_id, _, _ in order.sites()} == {"mgo"}
+    formulas.write_text("MgO two two five\n")
+    with pytest.raises(XastructError, match="one id, or a formula"):
+        Excluded.read([formulas])
+
+
+def test_xanes_gets_its_share():
+    streams = {"EXAFS": iter(()), "XANES": iter(())}
+    progress = Progress()
+    progress.seconds.update({"XANES": 50.0, "EXAFS": 50.0})
+    assert _choose(streams, progress, [], mix=0.6, exafs_only=False) == "XANES"
+    assert _choose(streams, progress, [], mix=0.4, exafs_only=False) == "EXAFS"
+    assert _choose(streams, progress, [], mix=1.0, exafs_only=True) == "EXAFS"
+    assert _choose({"XANES": iter(())}, progress, [], mix=0.0, exafs_only=True) == "XANES"
+
+
+def test_build_goes_on_where_it_was_stopped(table, built, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "aiida_xastruct.engine.reference",
+        "build",
+        "--state",
+        str(tmp_path),
+        "--source",
+        "npz",
+        "--path",
+        str(table),
+    ]
+    command += ["--kinds", "EXAFS", "--seed", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    state = State(tmp_path)
+    deadline = time.monotonic() + 120
+    while not list(state.lines(RECORDS)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "the state is in" in output
+    done = len(list(state.lines(RECORDS)))
+    assert done >= 1
+    subprocess.run(command, check=True, capture_output=True, timeout=240)
+    records = list(state.lines(RECORDS))
+    assert len(records) == 4
+    assert len({(record["source_id"], record["site"]) for record in records}) == 4
+    # The thermal draws belong to the site, not to the run.
+    conditions = {(record["source_id"], record["site"]): record["conditions"] for record in records}
+    assert conditions == {(record["source_id"], record["site"]): record["conditions"] for record in built.lines(RECORDS)}
+
+
+def test_commands(built, tmp_path, capsys):
+    library = tmp_path / "library"
+    assert main(["export", "--state", str(built.folder), "--library", str(library)]) == 0
+    assert main(["export", "--state", str(built.folder), "--library", str(library)]) == 0
+    assert "already holds every record" in capsys.readouterr().out
+    assert main(["status", "--state", str(built.folder), "--library", str(library)]) == 0
+    shown = capsys.readouterr().out
+    assert "4 unique sites of 4 absorbing elements" in shown
+    assert "0 EXAFS, 0 XANES are not exported" in shown
+    assert main(["export", "--state", str(tmp_path / "none"), "--library", str(library)]) == 1
+    assert main(["build", "--state", str(tmp_path / "s"), "--kinds", "ELNES"]) == 1
+    assert "holds no records" in (errors := capsys.readouterr().err)
+    assert "'ELNES' is unknown" in errors
