@@ -26,7 +26,7 @@ def resolve_edge(absorber: str, edge: str = "") -> str:
     z = atomic_number(absorber)
     if z <= 2:
         raise FeffError(
-            f"{absorber} cannot be the absorber: FEFF's muffin tins do not describe an atom of valence electrons only; pick another element."
+            f"{absorber} cannot be the absorber: FEFF's muffin tins do not describe a bare valence shell; pick another element."
         )
     if z > 98:
         raise FeffError(f"{absorber} (Z {z}) is beyond the tables of edges and lifetimes; pick an element up to Cf.")

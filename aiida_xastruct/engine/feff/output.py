@@ -62,8 +62,8 @@ def read_table(text: str, columns: int) -> NDArray[np.float64]:
 def read_xmu(text: str, absorber: str, edge: str, kind: Kind, settings: Mapping[str, Any] | None = None) -> Spectrum:
     """The spectrum in xmu.dat (omega, e, k, mu, mu0, chi; FEFF 6 to 10 alike).
 
-    mu is FEFF's own, normalised to one 50 eV above the edge (`feff_xsedge50`), mu0 beside it. E0 is the energy of k = 0 for EXAFS; for XANES
-    it is left open, since FEFF's Fermi level is not the inflection point that measured spectra are aligned by.
+    mu is FEFF's own, normalised to one 50 eV above the edge (`feff_xsedge50`), mu0 beside it. E0 is the energy of k = 0 for EXAFS; for
+    XANES it is left open, since FEFF's Fermi level is not the inflection point that measured spectra are aligned by.
 
     Raises:
         FeffError: if the table is unreadable or holds values that are not finite.

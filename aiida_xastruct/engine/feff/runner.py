@@ -91,8 +91,8 @@ def _commands(engine: str, modules: Sequence[str] | None, own_deck: bool) -> lis
     return [[sys.executable, "-c", _FEFF10_PROGRAM, *stages]]
 
 
-#: FEFF10 runs its stages in worker processes of its own. An interpreter around them can be stopped as a group, which a thread cannot; and when
-#: its parent is gone, even by SIGKILL, its standard input ends, and it takes its workers with it.
+#: FEFF10 runs its stages in worker processes of its own. An interpreter around them can be stopped as a group, which a thread cannot; and
+#: when its parent is gone, even by SIGKILL, its standard input ends, and it takes its workers with it.
 _FEFF10_PROGRAM = """
 import os, signal, sys, threading
 import feff10

@@ -173,7 +173,7 @@ def compute_record(task: Task) -> dict[str, Any]:
             "kind": task.kind,
             "program": facts["version"],
             "settings": parameters.to_dict(),
-            "notes": {**notes, **{name: result.facts[name] for name in ("scf_converged", "scf_iterations") if name in result.facts}},
+            "notes": {**notes, **{name: result.facts[name] for name in ("scf_converged", "scf_settled", "scf_iterations") if name in result.facts}},
             "uuid": str(uuid.uuid4()),
             "cpu_seconds": facts["cpu_seconds"],
             "e0": spectrum.e0,

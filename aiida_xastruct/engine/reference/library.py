@@ -66,7 +66,7 @@ class ReferenceRecord:
         site: index of the absorber in the crystal; `multiplicity` equivalent ones.
         absorber, edge, kind: whose spectrum.
         program, settings: the FEFF and its parameters (`FeffParameters.from_dict`).
-        notes: `missing_hydrogen`, `scf_converged`, `scf_iterations` where known.
+        notes: `missing_hydrogen`, `scf_converged`, `scf_settled`, `scf_iterations` where known.
         uuid: of this computation.
         e0: energy of k = 0 in eV for EXAFS, None for XANES.
         energy, mu, mu0: (m,) as FEFF gave them (no disorder), eV and FEFF's normalisation.

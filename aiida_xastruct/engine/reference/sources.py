@@ -1,7 +1,8 @@
 """Where the library's structures come from: the AMCSD inside larixite, or a table of structures in an npz file.
 
 The American Mineralogist Crystal Structure Database (Downs and Hall-Wallace, Am. Mineral. 88, 247 (2003)) is free to use when cited. Its
-coordinates are never copied: a record holds the AMCSD code and a fingerprint, and `read_structure` reads the crystal again from larixite and compares.
+coordinates are never copied: a record holds the AMCSD code and a fingerprint, and `read_structure` reads the crystal again and
+compares.
 """
 
 from __future__ import annotations
