@@ -152,6 +152,10 @@ class ModelBundle:
         if self.task.name != name:
             raise ModelError(f"the {self.task.label} model was asked a {name} question; give a {name} model.")
 
+    def outside(self, inputs: torch.Tensor, absorber: NDArray[np.int64]) -> list[str]:
+        """For each row of network inputs (n, n_in) why it is outside the domain, empty if inside."""
+        return self._domain_of(inputs, absorber)[1]
+
     def _domain_of(self, inputs: torch.Tensor, absorber: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[str]]:
         """Scores, and for each row why it is outside the domain (empty if inside)."""
         scores = self.domain.score(inputs)
@@ -236,8 +240,7 @@ class ModelBundle:
             raise SpectrumError("the spectrum covers too little of the range that models work on; measure further above the edge.")
         absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
         inputs = self.task.inputs(torch.as_tensor(curves)[:, None])
-        _, outside = self._domain_of(inputs, absorber)
-        return self.ensemble(inputs, torch.as_tensor(absorber)), outside
+        return self.ensemble(inputs, torch.as_tensor(absorber)), self.outside(inputs, absorber)
 
     def neighbours(self, spectra: Sequence[Spectrum], elements_present: Collection[str] | None = None) -> list[NeighbourAnswer]:
         """Elements of the first shell.

@@ -1,0 +1,271 @@
+"""The console script `xastruct`: what runs on a compute node, where AiiDA need not be installed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import XastructError
+
+Progress = Callable[[int, int], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Returns 0, 1 for input that cannot be used (one sentence on standard error), 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except XastructError as error:
+        print(f"xastruct: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"xastruct: {error.filename or 'a file'} cannot be used: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("xastruct: stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xastruct", description="X-ray absorption spectra of crystals, and back to local structure.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    predict = command("predict", _predict, "Predict the spectrum of each inequivalent absorbing site of a crystal.")
+    predict.add_argument("structure", type=Path, help="CIF, POSCAR or any file pymatgen reads")
+    predict.add_argument("--absorber", help="element; all elements of the crystal if left out")
+    predict.add_argument("--kind", choices=("XANES", "EXAFS"), default="XANES")
+    predict.add_argument("--family", default="default", help="'default' or a folder")
+    predict.add_argument("--json", type=Path, help="write spectra and uncertainty here")
+
+    infer = command("infer", _infer, "Name the nearest neighbours, and their mean distance, behind a spectrum.")
+    infer.add_argument("spectrum", type=Path, nargs="+", help="scans of one sample (XDI or columns); several are merged")
+    infer.add_argument("--absorber", help="element; the files' own if left out")
+    infer.add_argument("--edge", help="the edge people measure if left out: K up to Z 50, L3 from 51")
+    infer.add_argument("--kind", choices=("XANES", "EXAFS"), help="EXAFS if left out and the scan reaches 250 eV above the edge")
+    infer.add_argument("--elements-present", nargs="+", metavar="ELEMENT", help="what the sample is known to hold")
+    infer.add_argument("--family", default="default", help="'default' or a folder")
+    infer.add_argument("--json", type=Path, help="write the answer here")
+
+    dataset = command("dataset", _dataset, "Make a training set from files of spectra and structures, and the reference library.")
+    dataset.add_argument("spectra", type=Path, nargs="*", help="NAME.spectra.jsonl.gz; NAME.structures.jsonl.gz must lie beside it")
+    dataset.add_argument("--reference", type=Path, help="folder of the reference library")
+    dataset.add_argument("--holdout", type=Path, required=True, help="folder with holdout_ids.txt and holdout_formulas.txt")
+    dataset.add_argument("--cache", type=Path, required=True, help="SQLite file that keeps first shells and features")
+    dataset.add_argument("--cores", type=int, default=1)
+    dataset.add_argument("-o", "--output", type=Path, required=True, help="HDF5 file to write")
+
+    train = command("train", _train, "Train and calibrate a family of models.")
+    train.add_argument("config", type=Path, help="YAML: dataset, name, version, tasks, split_seed, architecture, training")
+    train.add_argument("-o", "--output", type=Path, required=True, help="folder of the family to write")
+    train.add_argument("--dataset", type=Path, help="HDF5 file; overrides the one in the configuration")
+
+    evaluate = command("evaluate", _evaluate, "Measure a family on any file of spectra.")
+    evaluate.add_argument("family", help="'default' or a folder")
+    evaluate.add_argument("spectra", type=Path, help="SPECTRA.jsonl.gz")
+    evaluate.add_argument("structures", type=Path, help="STRUCTURES.jsonl.gz")
+    evaluate.add_argument("--json", type=Path, help="write all metrics here")
+    return parser
+
+
+@contextmanager
+def _bar(text: str) -> Iterator[Progress]:
+    """A progress bar on standard error, for things that take more than two seconds."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _write_json(path: Path | None, content: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _read_structure(path: Path) -> Any:
+    import warnings
+
+    from pymatgen.core import Structure
+
+    from .errors import StructureError
+
+    if not path.is_file():
+        raise StructureError(f"{path} does not exist; give the path of a CIF or POSCAR.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Structure.from_file(path)
+    except Exception as error:  # pymatgen's readers raise whatever their parsers do
+        detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StructureError(f"{path} cannot be read as a crystal structure ({detail}); give a CIF or POSCAR.") from error
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from .bundle import FamilyBundle
+    from .structure import check_structure, inequivalent_absorbers
+
+    structure = _read_structure(options.structure)
+    check_structure(structure)
+    absorbers = inequivalent_absorbers(structure, options.absorber)
+    family = FamilyBundle.load(options.family)
+    answers = family.predict(structure, [absorber.site for absorber in absorbers], options.kind)
+    rows, content = [], []
+    for absorber, answer in zip(absorbers, answers, strict=True):
+        rows.append(
+            [
+                f"{absorber.element} {absorber.site}",
+                str(absorber.multiplicity),
+                f"{answer.spectrum.e0:.1f}",
+                f"{answer.uncertainty:.3g}",
+                "FEFF should answer" if answer.needs_reference else "ml",
+                answer.reason,
+            ]
+        )
+        content.append(
+            {
+                "site": absorber.site,
+                "absorber": absorber.element,
+                "multiplicity": absorber.multiplicity,
+                "edge": answer.spectrum.edge,
+                "e0_eV": answer.spectrum.e0,
+                "energy_eV": answer.spectrum.energy.tolist(),
+                "mu": answer.spectrum.mu.tolist(),
+                "band": answer.band.tolist(),
+                "uncertainty": answer.uncertainty,
+                "threshold": answer.threshold,
+                "in_domain": answer.in_domain,
+                "needs_reference": answer.needs_reference,
+                "reason": answer.reason,
+            }
+        )
+    formula = structure.composition.reduced_formula
+    _table(f"{options.kind} of {formula}", ("site", "multiplicity", "E0 (eV)", "uncertainty", "method", "reason"), rows)
+    _write_json(options.json, {"formula": formula, "kind": options.kind, "family": family.content_hash, "sites": content})
+
+
+def _infer(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from .bundle import FamilyBundle
+    from .scans import ScanParameters, merge, read_scan
+
+    parameters = ScanParameters(absorber=options.absorber or "", edge=options.edge or "", kind=options.kind or "")
+    texts = [(path.read_text(errors="replace"), path.name) for path in options.spectrum]
+    spectrum = merge([read_scan(text, name, parameters) for text, name in texts], parameters)
+    answer = FamilyBundle.load(options.family).infer(spectrum, options.elements_present)
+    low, high = answer.interval
+    rows = [
+        ["nearest neighbours", ", ".join(answer.neighbour_set)],
+        ["90 % set", ", ".join(answer.conformal_set[:12]) + (" ..." if len(answer.conformal_set) > 12 else "")],
+        ["probabilities", ", ".join(f"{element} {value:.2f}" for element, value in list(answer.neighbours.items())[:6])],
+        ["mean distance (angstrom)", f"{answer.mean_distance:.3f}, 90 % between {low:.3f} and {high:.3f}"],
+        ["nearest distance (angstrom)", f"{answer.nearest_distance:.3f}"],
+        ["coordination", f"{answer.coordination:.1f}"],
+        ["in the domain", f"{'yes' if answer.in_domain else 'no'}: {answer.reason}"],
+    ]
+    _table(f"{spectrum.absorber} {spectrum.edge} {spectrum.kind}", ("quantity", "answer"), rows)
+    _write_json(options.json, asdict(answer))
+
+
+def _dataset(options: argparse.Namespace) -> None:
+    from itertools import chain
+
+    from .dataset import Holdout
+    from .errors import DatasetError
+    from .prepare import prepare, read_jsonl, read_library
+
+    sources = []
+    for path in options.spectra:
+        beside = path.with_name(path.name.replace(".spectra.", ".structures."))
+        if beside == path or not beside.is_file():
+            raise DatasetError(
+                f"{path.name} has no structures beside it; name the pair NAME.spectra.jsonl.gz and NAME.structures.jsonl.gz."
+            )
+        sources.append(read_jsonl(path, beside))
+    if options.reference:
+        sources.append(read_library(options.reference))
+    if not sources:
+        raise DatasetError("no source of spectra was given; name files of spectra, or --reference FOLDER.")
+    with _bar("structures") as progress:
+        dataset, left_out = prepare(chain(*sources), Holdout.read(options.holdout), options.cache, options.cores, progress)
+    dataset.save(options.output)
+    rows = [[kind, str(len(table)), str(len(set(table.absorber.tolist())))] for kind, table in dataset.tables.items()]
+    _table(f"{options.output}: {len(dataset.materials)} materials", ("kind", "sites", "absorbers"), rows)
+    _table("left out", ("reason", "spectra"), [[reason, str(count)] for reason, count in left_out.items()])
+
+
+def _train(options: argparse.Namespace) -> None:
+    import yaml
+
+    from .dataset import Dataset
+    from .errors import DatasetError
+    from .family import FamilyConfig, make_family
+
+    try:
+        content = yaml.safe_load(options.config.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise DatasetError(f"{options.config} is not YAML ({str(error).splitlines()[0]}); mend it.") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"{options.config} must hold a mapping of keys to values.")
+    named = content.pop("dataset", None)
+    path = options.dataset or (options.config.parent / named if named else None)
+    if path is None:
+        raise DatasetError("no dataset was given; add the key dataset to the configuration or use --dataset FILE.")
+    config = FamilyConfig.from_dict(content)
+    card = make_family(Dataset.load(path), config, options.output, lambda line: print(line, flush=True))
+    print(f"wrote {options.output} with {', '.join(card['models'])}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .bundle import FamilyBundle
+    from .evaluate import evaluate
+
+    with _bar("structures") as progress:
+        result = evaluate(FamilyBundle.load(options.family), options.spectra, options.structures, progress)
+    rows = []
+    for kind, own in result["forward"].items():
+        rows += [
+            [f"forward {kind} {name}", f"mse {values['mse']:.5f}", str(values["n"])] for name, values in own.items() if name != "unanswered"
+        ]
+    for kind, own in result["inverse"].items():
+        for name, values in own.items():
+            if isinstance(values, dict):
+                text = ", ".join(f"{key} {value:.3f}" for key, value in values.items() if key != "n")
+                rows.append([f"inverse {kind} {name}", text, str(values["n"])])
+    _table(f"{options.spectra.name}: {result['n']} spectra", ("what", "metrics", "sites"), rows)
+    for reason, count in result["refused"].items():
+        print(f"left out {count}: {reason}")
+    print(f"flagged out of domain: {result['flagged_out_of_domain']:.1%}")
+    _write_json(options.json, result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
