@@ -118,10 +118,11 @@ def true_shell() -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; the exit status is 0, or 1 where the threshold is not at work or a step failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for the profile, figures and text (default: demo-output)")
+    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for all output (default: demo-output)")
     parser.add_argument("--quick", action="store_true", help="EXAFS only and no download: seconds instead of minutes")
     options = parser.parse_args(arguments)
     started = time.monotonic()
+    warnings.simplefilter("ignore")  # of the libraries, about each other
     folder = fresh_folder(options.output)
     load_own_profile(folder)
 
@@ -130,7 +131,6 @@ def main(arguments: list[str] | None = None) -> int:
     from aiida_xastruct.tools.codes import bundled_feff_code
     from demo_parts.show import ancestors, answers_table, draw, inference_table
 
-    warnings.filterwarnings("ignore", module=r"(torch|sevenn|e3nn|sqlalchemy|aiida)\b.*")
     console = Console(width=None if sys.stdout.isatty() else 180)
 
     def say(text: str) -> None:
@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     console.print("\n".join(lines), highlight=False, markup=False)
     (folder / "provenance.txt").write_text("\n".join(lines) + "\n")
     console.print(f"\nfigure: {figure}\nprofile: AIIDA_PATH={folder} verdi process list -a", highlight=False)
-    console.print(f"{len(learned)} of {len(rows)} answers by the model, {len(referred)} with FEFF; {time.monotonic() - started:.0f} s", highlight=False)
+    say(f"{len(learned)} of {len(rows)} answers by the model, {len(referred)} with FEFF")
     if not referred or not learned:
         console.print("[red]Every answer came from one source: the calibrated threshold is not at work.[/]")
         return 1

@@ -9,6 +9,8 @@ from .group import LazyCommand, XastructGroup
 
 COMMANDS = {
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
+    "infer": LazyCommand("aiida_xastruct.cli.infer:infer", "Infer the nearest neighbours behind a spectrum."),
+    "predict": LazyCommand("aiida_xastruct.cli.predict:predict", "Predict the spectrum of an element in a crystal."),
     "reference": LazyCommand("aiida_xastruct.cli.reference:reference", "Make, count and write the library of FEFF spectra."),
 }
 

@@ -20,7 +20,7 @@ def average(
     """Mean of the spectra of several sites on a common grid, flat.
 
     XANES is averaged in energy. Spectra of one method keep the shifts that they have among each other; where FEFF and a model answer
-    together, their edges have different zeros, and all are aligned on the mean E0. EXAFS is averaged as chi(k) and given as 1 + chi from k = 0 on.
+    together, their edges have different zeros, and all are aligned on the mean E0. EXAFS is averaged as chi(k) and given as 1 + chi.
 
     Args:
         spectra: of one absorber, edge and kind.

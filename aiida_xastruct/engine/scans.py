@@ -15,12 +15,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .errors import SpectrumError
-from .spectrum import EDGES, FloatArray, Kind, Spectrum, find_e0, tabulated_edge
+from .spectrum import EDGES, FloatArray, Kind, Spectrum, edge_of, find_e0, tabulated_edge
 
 Mode = Literal["transmission", "fluorescence", "reference"]
 
-#: Names that beamlines give to a column, most trusted first. An encoder's energy is where the monochromator was, not where it should have been;
-#: VFC01 to VFC04 are the counters of P65 (PETRA III): before the sample, behind it, behind the reference foil, fluorescence.
+#: Names that beamlines give to a column, most trusted first. An encoder's energy is where the monochromator was, not where it should
+#: have been; VFC01 to VFC04 are the counters of P65 (PETRA III): before the sample, behind it, behind the reference foil, fluorescence.
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "energy": ("enc_energy", "energy", "energy_ev", "energy_attenuated", "e", "mono_energy", "ev"),
     "angle": ("angle", "bragg_angle", "theta"),
@@ -47,7 +47,7 @@ class ScanParameters:
 
     Attributes:
         absorber: symbol of the absorbing element; the XDI header's if empty.
-        edge: absorption edge; the XDI header's if empty.
+        edge: absorption edge; the XDI header's if empty, and if that says nothing, the one people measure for the absorber.
         kind: XANES or EXAFS; if empty, EXAFS for data that reach 250 eV above the edge.
         mode: transmission (ln I0/I1), fluorescence (If/I0) or reference (ln I1/I2, the foil behind the sample); if empty, a column of mu,
             else transmission, else fluorescence.
@@ -155,7 +155,7 @@ def _read_table(text: str, name: str) -> tuple[dict[str, str], list[str], FloatA
     try:
         table = np.array([[float(value) for value in row] for row in rows], dtype=np.float64)
     except ValueError as error:
-        raise SpectrumError(f"{name} is no table of numbers ({error}); give a text file of columns whose comment lines start with #.") from error
+        raise SpectrumError(f"{name} is no table of numbers ({error}); give columns, and comments that start with #.") from error
     if table.ndim != 2 or len(table) < 10 or width < 2:
         raise SpectrumError(f"{name} holds {len(rows)} lines of numbers; a scan has at least 10 points and 2 columns.")
     labels = [header.get(f"column.{index + 1}", "").split(" ")[0].lower() for index in range(width)]
@@ -163,7 +163,7 @@ def _read_table(text: str, name: str) -> tuple[dict[str, str], list[str], FloatA
         labels = [label.lower() for label in last_comment.split()]
     if len(labels) != width:
         raise SpectrumError(
-            f"{name} has {width} columns but names {len(labels)} in the comment above them; give the names there, or as XDI Column.N fields."
+            f"{name} has {width} columns but names {len(labels)} in the comment above them; name each there, or in XDI Column.N fields."
         )
     return header, labels, table
 
@@ -231,8 +231,8 @@ def _increasing(energy: FloatArray, mu: FloatArray) -> tuple[FloatArray, FloatAr
 def merge(scans: Sequence[Scan], parameters: ScanParameters | None = None) -> Spectrum:
     """One spectrum of several scans of one sample.
 
-    The grid is the first scan's where all overlap. A reading that lies far from the other scans' is left out of the mean, once the scans are
-    brought to one height and step (a straight line from each to their median): three or more scans therefore outvote a glitch.
+    The grid is the first scan's where all overlap. A reading that lies far from the other scans' is left out of the mean, once the scans
+    are brought to one height and step (a straight line from each to their median): three or more scans therefore outvote a glitch.
 
     Args:
         scans: of the same absorber and edge.
@@ -287,10 +287,11 @@ def _edge(scans: Sequence[Scan], parameters: ScanParameters) -> tuple[str, str]:
         given = getattr(parameters, name)
         if len(stated) > 1 and not given:
             raise SpectrumError(f"the scans are of different kinds ({name} {', '.join(sorted(stated))}); merge scans of one edge.")
-        if not (given or stated):
-            raise SpectrumError(f"the files do not say which {name} they were measured at; give it, e.g. absorber 'Fe', edge 'K'.")
-        found.append(given or stated.pop())
-    return found[0], found[1]
+        found.append(given or next(iter(stated), ""))
+    absorber, edge = found
+    if not absorber:
+        raise SpectrumError("the files do not say which element absorbs; give it, e.g. absorber 'Fe'.")
+    return absorber, edge or edge_of(absorber)
 
 
 def _not_glitches(grid: FloatArray, curves: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:

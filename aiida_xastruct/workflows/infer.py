@@ -27,7 +27,7 @@ class InferWorkChain(WorkChain):
         """Ports, outline and exit codes."""
         super().define(spec)
         spec.input("spectrum", valid_type=SpectrumData)
-        spec.input("kind", valid_type=Str, required=False, validator=check_kind, help="XANES or EXAFS; the spectrum's own kind if left out.")
+        spec.input("kind", valid_type=Str, required=False, validator=check_kind, help="XANES or EXAFS; the spectrum's own if left out.")
         spec.input("elements", valid_type=List, required=False, validator=_check_elements, help="Elements the sample is known to hold.")
         spec.input("family", valid_type=Str, required=False, help="Label of the model family; the shipped one if left out.")
         spec.inputs.validator = _check_inputs

@@ -52,7 +52,7 @@ class PredictWorkChain(WorkChain):
         spec.input("code", valid_type=AbstractCode, required=False, help="FEFF, for what the model is unsure about.")
         spec.input("fallback", valid_type=Str, default=lambda: Str("on"), validator=_check_fallback, help="on, off or always.")
         spec.input("protocol", valid_type=Str, default=lambda: Str("fast"), validator=_check_protocol, help="fast, balanced or stringent.")
-        spec.input("feff", valid_type=Dict, required=False, validator=_check_overrides, help="Overrides of the protocol of `xastruct.feff.base`.")
+        spec.input("feff", valid_type=Dict, required=False, validator=_check_overrides, help="Overrides for `xastruct.feff.base`.")
         spec.inputs.validator = _check_inputs
         spec.outline(cls.setup, cls.predict, if_(cls.should_run_feff)(cls.run_feff, cls.inspect_feff), cls.combine, cls.conclude)
         spec.output("spectrum", valid_type=SpectrumData, required=False)
@@ -141,7 +141,7 @@ class PredictWorkChain(WorkChain):
         else:
             self.ctx.model_answer, self.ctx.spectra, said = None, {}, {}
             if self.inputs.fallback.value == "off":
-                return self.exit_codes.ERROR_NO_ANSWER.format(reason=node.exit_message or "the model failed without a word; see the report.")
+                return self.exit_codes.ERROR_NO_ANSWER.format(reason=node.exit_message or "the model failed; see its report.")
         refused = f"the model has no answer: {node.exit_message}"
         self.ctx.reasons = {name: said[name]["reason"] if name in said else refused for name in self.ctx.sites}
         self.ctx.unsure = [name for name in self.ctx.sites if name not in said or said[name]["needs_reference"]]
@@ -153,6 +153,7 @@ class PredictWorkChain(WorkChain):
         """Whether any site goes to FEFF."""
         fallback = self.inputs.fallback.value
         wanted = {"off": [], "on": self.ctx.unsure, "always": list(self.ctx.sites)}[fallback]
+        self.ctx.asked = list(wanted)
         self.ctx.no_code = bool(wanted) and "code" not in self.inputs
         self.ctx.wanted = [] if self.ctx.no_code else list(wanted)
         return bool(self.ctx.wanted)
@@ -227,7 +228,7 @@ class PredictWorkChain(WorkChain):
                 "method": "feff" if by_feff else "ml",
                 "multiplicity": self.ctx.multiplicity[name],
                 "reason": reason,
-                "flagged": name in self.ctx.unsure and not by_feff,
+                "flagged": not by_feff and name in {*self.ctx.unsure, *self.ctx.asked},
             }
         return {
             "sites": sites,
@@ -250,8 +251,10 @@ class PredictWorkChain(WorkChain):
             name, words = next(iter(self.ctx.failures.items()))
             return self.exit_codes.WARNING_FEFF_FAILED.format(reason=f"{name}: {_sentence(words)} The model's answer is kept, flagged.")
         if self.ctx.no_code:
-            names = ", ".join(self.ctx.unsure or self.ctx.sites)
-            return self.exit_codes.WARNING_NO_FEFF_CODE.format(reason=f"{names}: FEFF is needed but no code was given; the model's answer is kept, flagged.")
+            names = ", ".join(self.ctx.asked)
+            return self.exit_codes.WARNING_NO_FEFF_CODE.format(
+                reason=f"{names}: FEFF is to answer but no code was given; the model's answer is kept, flagged."
+            )
         return None
 
 

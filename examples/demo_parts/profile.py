@@ -52,5 +52,7 @@ def load_own_profile(folder: Path) -> None:
     )
     config.set_default_profile("demo")
     config.set_option("logging.aiida_loglevel", "WARNING")
+    # Without a broker a workflow asks now and then whether its calculations have ended; every minute, if left alone.
+    config.set_option("runner.poll.interval", 1)
     config.store()
     load_profile("demo")

@@ -18,12 +18,11 @@ from aiida_xastruct.engine.spectrum import EXAFS_GRID, Spectrum, chi_k, find_e0,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-UNITS = {"XANES": "flat mu", "EXAFS": "k²χ, 1/Å²"}
-
 
 def answers_table(console: Console, rows: list[dict[str, Any]]) -> None:
     """One row an answer: who spoke, how sure the model was, and why."""
-    table = Table(title="Which spectrum does this crystal have?", caption="error: the model's expected root mean square error, of flat mu or of k²χ (1/Å²)")
+    caption = "error: the model's expected root mean square error, of flat mu (XANES) or of k²χ in 1/Å² (EXAFS)"
+    table = Table(title="Which spectrum does this crystal have?", caption=caption)
     for name in ("structure", "class", "absorber", "kind", "method", "error", "threshold", "reason"):
         table.add_column(name, no_wrap=name != "reason", justify="right" if name in ("error", "threshold") else "left")
     for row in rows:
@@ -53,8 +52,9 @@ def inference_table(console: Console, rows: list[dict[str, Any]], truth: dict[st
         ranked = ", ".join(f"{element} {probability:.2f}" for element, probability in list(answer["neighbours"].items())[:4])
         low, high = answer["interval"]
         distance = f"{answer['mean_distance']:.2f} ({low:.2f} to {high:.2f})"
-        table.add_row(row["name"], ranked, " ".join(answer["neighbour_set"]), distance, "yes" if answer["in_domain"] else f"no: {answer['reason']}")
-    table.add_row(f"[bold]{truth['name']}[/]", "", " ".join(truth["neighbours"]), f"{truth['mean_distance']:.2f}", "", style="bold")
+        domain = "yes" if answer["in_domain"] else f"no: {answer['reason']}"
+        table.add_row(row["name"], ranked, " ".join(answer["neighbour_set"]), distance, domain)
+    table.add_row(truth["name"], "", " ".join(truth["neighbours"]), f"{truth['mean_distance']:.2f}", "", style="bold")
     console.print(table)
 
 
@@ -71,7 +71,9 @@ def draw(path: Path, compared: list[dict[str, Any]], measured: SpectrumData) -> 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(compared) + 1, figsize=(4.6 * (len(compared) + 1), 3.8), layout="constrained")
+    count = len(compared) + 1
+    figure, grid = plt.subplots(1, count, figsize=(4.6 * count, 3.8), layout="constrained", squeeze=False)
+    axes = grid[0]
     for axis, item in zip(axes, compared, strict=False):
         panel = _xanes_panel if item["ml"].kind == "XANES" else _exafs_panel
         error = panel(axis, item["ml"], item["feff"].to_engine())

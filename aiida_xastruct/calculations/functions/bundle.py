@@ -54,4 +54,6 @@ def check_version(task: str, version: str) -> None:
     from ...engine.errors import ModelError
 
     if version != ALGORITHM_VERSION[task]:
-        raise ModelError(f"version {version!r} of {task} was asked for, this installation computes {ALGORITHM_VERSION[task]!r}; leave the input out.")
+        raise ModelError(
+            f"version {version!r} of {task} was asked for, this installation computes {ALGORITHM_VERSION[task]!r}; leave the input out."
+        )

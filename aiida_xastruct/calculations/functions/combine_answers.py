@@ -16,14 +16,15 @@ def combine_answers(decision: Dict, model_answer: Dict = None, **spectra: Spectr
     """Mean spectrum of an element over its sites, and a record of who answered for each and why.
 
     Args:
-        decision: `sites`, by name (`site_<index>`): `method`, `reason` and `multiplicity` of each; and anything else that is to stand on the answer.
+        decision: `sites`, by name (`site_<index>`): `method`, `reason` and `multiplicity` of each; and anything else that is to
+            stand on the answer.
         model_answer: what `predict_spectra` said about each site; left out where the model had no answer at all.
         spectra: one a site, by the same names.
 
     Returns:
-        `spectrum`: `SpectrumData`, the mean weighted by multiplicity (`engine.averaging.average`), flat; `answer`: `Dict` with `method` (ml, feff or mixed),
-        `uncertainty` (mean of the learned sites', weighted; null where FEFF answered all), `threshold`, `reason`, and `decision` with what the model
-        said added to each site. Exit status 310 with one sentence where the spectra cannot be averaged.
+        `spectrum`: `SpectrumData`, the mean weighted by multiplicity (`engine.averaging.average`), flat; `answer`: `Dict` with `method`
+        (ml, feff or mixed), `uncertainty` (mean of the learned sites', weighted; null where FEFF answered all), `threshold`, `reason`,
+        and `decision` with what the model said added to each site. Exit status 310 with one sentence where the spectra cannot be averaged.
     """
     from ...engine.averaging import average
 

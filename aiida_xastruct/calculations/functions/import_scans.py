@@ -17,7 +17,8 @@ def import_scans(parameters: Dict, **scans: Data) -> Any:
 
     Args:
         parameters: fields of `aiida_xastruct.engine.scans.ScanParameters`; `{}` where the files say all.
-        scans: under any names, one `SinglefileData` a file, or `FolderData` whose files are all scans. They are merged in the order of their names.
+        scans: under any names, one `SinglefileData` a file, or `FolderData` whose files are all scans. They are merged in the order
+            of their names.
 
     Returns:
         `SpectrumData` of method measured, normalisation raw; exit status 310 with one sentence where the files cannot be used.

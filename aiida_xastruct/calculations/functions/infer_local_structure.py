@@ -47,7 +47,8 @@ def infer_local_structure(
 
     try:
         if algorithm_version.value != INVERSE_VERSION:
-            raise ModelError(f"{algorithm_version.value!r} was asked for, this installation computes {INVERSE_VERSION!r}; leave the input out.")
+            asked = algorithm_version.value
+            raise ModelError(f"{asked!r} was asked for, this installation computes {INVERSE_VERSION!r}; leave the input out.")
         question = of_kind(spectrum.to_engine(), kind.value)
         present = None if elements is None else [str(element) for element in elements.get_list()]
         answer = load_bundle(neighbours, distance).infer(question, elements_present=present)

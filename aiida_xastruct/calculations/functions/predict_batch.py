@@ -54,11 +54,12 @@ def read_structures(node: SinglefileData) -> Iterator[tuple[str, Structure]]:
 
     with node.open(mode="rb") as stream:
         try:
-            for line in gzip.open(stream, "rt"):
-                record = json.loads(line)
-                yield str(record["id"]), Structure(record["lattice"], record["species"], record["frac"])
+            with gzip.open(stream, "rt") as lines:
+                for line in lines:
+                    record = json.loads(line)
+                    yield str(record["id"]), Structure(record["lattice"], record["species"], record["frac"])
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise StructureError(f"{node.filename} holds no structures as `structures_node` writes them ({error}); make it with that.") from error
+            raise StructureError(f"{node.filename} is not as `structures_node` writes it ({error}); make it with that.") from error
 
 
 @calcfunction
@@ -80,8 +81,8 @@ def predict_batch(
 
     Returns:
         `spectra`: `ArrayData` with `energy` and `mu` (n, m), `band` (n, m, 2), `uncertainty`, `threshold` and `needs_reference` (n,);
-        `index`: `Dict` with `rows`, n times id, site, absorber, edge, multiplicity, e0 and reason, and `refused`, a sentence for each crystal without
-        an answer, by id. Exit status 310 where no crystal has one.
+        `index`: `Dict` with `rows`, n times id, site, absorber, edge, multiplicity, e0 and reason, and `refused`, a sentence for each
+        crystal without an answer, by id. Exit status 310 where no crystal has one.
     """
     from .bundle import check_version, load_bundle
 

@@ -54,7 +54,7 @@ def predict_spectra(
 
 
 def describe(answer: ForwardAnswer) -> dict[str, Any]:
-    """What a model says about its own spectrum, as plain values: uncertainty and threshold are root mean square errors of the flat spectrum."""
+    """What a model says about its own spectrum, as plain values; errors are root mean squares of flat mu, or of k^2 chi in 1/angstrom^2."""
     return {
         "absorber": answer.spectrum.absorber,
         "edge": answer.spectrum.edge,

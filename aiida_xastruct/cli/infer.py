@@ -1,0 +1,102 @@
+"""`aiida-xastruct infer`: which local structure made this spectrum?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from .group import with_profile
+from .launch import launch, report, stored_or_file
+from .output import echo_mapping, json_option
+
+if TYPE_CHECKING:
+    from ..data.spectrum import SpectrumData
+
+MODES = ("transmission", "fluorescence", "reference")
+
+
+@click.command("infer")
+@click.argument("spectra", nargs=-1, required=True, metavar="SPECTRUM...")
+@click.option("-a", "--absorber", default="", help="Absorbing element, where the files do not say.")
+@click.option("-e", "--edge", default="", help="Absorption edge.  [default: what the files say, else K up to Z 50 and L3 from Z 51]")
+@click.option("-m", "--mode", type=click.Choice(MODES), help="Detectors that make mu.  [default: what is there]")
+@click.option("-c", "--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name of a column, e.g. i0=mon; may be repeated.")
+@click.option("-k", "--kind", type=click.Choice(["XANES", "EXAFS"]), help="Part to read.  [default: EXAFS where the scans reach that far]")
+@click.option("-E", "--element", "elements", multiple=True, help="Element that the sample is known to hold; may be repeated.")
+@click.option("-F", "--family", help="Label of the models.  [default: the family that ships with this package]")
+@click.option("--daemon", is_flag=True, help="Submit to the daemon and return at once.")
+@json_option
+@with_profile
+def infer(
+    spectra: tuple[str, ...],
+    absorber: str,
+    edge: str,
+    mode: str | None,
+    columns: tuple[str, ...],
+    kind: str | None,
+    elements: tuple[str, ...],
+    family: str | None,
+    daemon: bool,
+    as_json: bool,
+) -> None:
+    """Infer the nearest neighbours of the absorber from SPECTRUM: scans of one measurement, which are merged, or one stored node.
+
+    Scans are text files of columns (XDI, Athena, most beamlines), named in the last comment line or as XDI fields.
+    """
+    from ..workflows.infer import InferWorkChain
+
+    parameters = {"absorber": absorber, "edge": edge, "mode": mode or "", "columns": _columns(columns)}
+    if len(spectra) == 1 and not Path(spectra[0]).exists():
+        spectrum = stored_or_file(spectra[0], "aiida.data:xastruct.spectrum", None)
+    else:
+        spectrum = import_files([Path(name) for name in spectra], {name: value for name, value in parameters.items() if value})
+    outputs, node = launch(lambda: InferWorkChain.get_builder_for(spectrum, kind, list(elements) or None, family), daemon)
+    if outputs is None:
+        return
+    report(node)
+    answer = outputs["answer"].get_dict()
+    if as_json:
+        echo_mapping(answer | {"pk": {"spectrum": spectrum.pk, "answer": outputs["answer"].pk, "process": node.pk}}, as_json)
+        return
+    low, high = answer["interval"]
+    content = {
+        "read from": f"{answer['absorber']} {answer['edge']} {answer['kind']}",
+        "neighbours": " ".join(answer["neighbour_set"]),
+        "probabilities": ", ".join(f"{element} {probability:.2f}" for element, probability in list(answer["neighbours"].items())[:8]),
+        "mean distance": f"{answer['mean_distance']:.3f} angstrom, 90 % interval {low:.3f} to {high:.3f}",
+        "coordination": f"{answer['coordination']:.1f} (an estimate)",
+        "in the domain": f"{'yes' if answer['in_domain'] else 'no'}: {answer['reason']}",
+    }
+    echo_mapping(content | {"spectrum": spectrum.pk, "answer": outputs["answer"].pk, "process": node.pk}, as_json)
+
+
+def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`ROLE=NAME` options as a dictionary."""
+    found = dict(pair.partition("=")[::2] for pair in pairs)
+    if not all(found.values()):
+        raise click.UsageError("give columns as ROLE=NAME, e.g. --column i0=mon.")
+    return found
+
+
+def import_files(paths: list[Path], parameters: dict[str, object]) -> SpectrumData:
+    """Store scans and merge them.
+
+    Raises:
+        SpectrumError: if a file is missing or the scans cannot be used.
+    """
+    from aiida.orm import Dict, SinglefileData
+
+    from ..calculations.functions.import_scans import import_scans
+    from ..engine.errors import SpectrumError
+
+    for path in paths:
+        if not path.is_file():
+            raise SpectrumError(f"{path} is neither a file nor, alone, a stored spectrum; check the name.")
+    raw = {f"scan_{index:03d}": SinglefileData(path.resolve()) for index, path in enumerate(paths)}
+    spectrum: Any
+    spectrum, node = import_scans.run_get_node(parameters=Dict(parameters), **raw)
+    if not node.is_finished_ok:
+        raise SpectrumError(str(node.exit_message))
+    return cast("SpectrumData", spectrum)

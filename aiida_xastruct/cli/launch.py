@@ -1,0 +1,76 @@
+"""Running a workflow from the command line: here and now, or by the daemon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from aiida.cmdline.params import types
+
+from ..engine.errors import XastructError
+
+#: What AiiDA puts before the sentence of an input validator.
+_AIIDA_PREFIX = re.compile(r"^(Error occurred validating port '[^']*': |invalid attribute value )")
+
+
+def stored_or_file(text: str, entry_point: str, read: Callable[[Path], Any] | None) -> Any:
+    """The node that an argument names, or a new one from the file that it names.
+
+    Args:
+        text: path, pk, UUID or label. A file wins over a node.
+        entry_point: of the node's type.
+        read: makes a node from a file; None if only a node will do.
+
+    Raises:
+        XastructError: if there is neither.
+    """
+    if read is not None and Path(text).is_file():
+        return read(Path(text))
+    try:
+        return types.DataParamType(sub_classes=(entry_point,)).convert(text, None, click.get_current_context())
+    except click.BadParameter as error:
+        kind = "a file" if read is not None else "a readable file"
+        raise XastructError(f"{text} is neither {kind} nor a stored {entry_point.rpartition('.')[2]}; check the name.") from error
+
+
+def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
+    """Run or submit a process.
+
+    Args:
+        make_builder: gives the builder; input validators speak while it is filled, and again when it is run.
+        daemon: submit.
+
+    Returns:
+        outputs and node of a finished process, or None and the node of a submitted one.
+
+    Raises:
+        XastructError: if an input is refused.
+    """
+    from aiida.engine import run_get_node, submit
+    from aiida.manage import get_manager
+
+    try:
+        builder = make_builder()
+        if daemon:
+            node = submit(builder)
+            click.echo(f"submitted: {node.process_label} <{node.pk}>; `verdi process status {node.pk}` shows how it is doing.")
+            return None, node
+        if get_manager().get_broker() is None:
+            # Without a broker a workflow learns by asking that its calculations have ended, by default once a minute.
+            get_manager().set_runner(get_manager().create_runner(poll_interval=1.0))
+        return run_get_node(builder)
+    except ValueError as error:
+        raise XastructError(_AIIDA_PREFIX.sub("", str(error).strip())) from error
+
+
+def report(node: Any) -> None:
+    """Say on the standard error what is wrong with a finished process; stop where it has no answer."""
+    if node.is_finished_ok:
+        return
+    message = f"{node.process_label} <{node.pk}> ended with {node.exit_status}: {node.exit_message or 'see `verdi process report`'}"
+    if node.exit_status is None or node.exit_status < 400:
+        raise XastructError(message)
+    click.echo(f"Warning: {message}", err=True)

@@ -1,0 +1,95 @@
+"""`aiida-xastruct predict`: which spectrum does this crystal have?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from aiida.cmdline.params import types
+
+from .group import with_profile
+from .launch import launch, report, stored_or_file
+from .output import echo_mapping, json_option
+
+if TYPE_CHECKING:
+    from aiida.orm import AbstractCode, StructureData
+
+
+@click.command("predict")
+@click.argument("structure")
+@click.option("-a", "--absorber", help="Element whose inequivalent sites are answered.")
+@click.option("-s", "--site", "sites", type=int, multiple=True, help="Index of a site, from 0, in place of --absorber; may be repeated.")
+@click.option("-k", "--kind", type=click.Choice(["XANES", "EXAFS"]), help="Part of the spectrum.  [default: XANES]")
+@click.option("-F", "--family", help="Label of the models.  [default: the family that ships with this package]")
+@click.option("-X", "--code", type=types.CodeParamType(), help="FEFF.  [default: the one that comes with this package, on this machine]")
+@click.option("--fallback", type=click.Choice(["on", "off", "always"]), help="When FEFF answers.  [default: on, where the model is unsure]")
+@click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of FEFF.  [default: fast]")
+@click.option("--daemon", is_flag=True, help="Submit to the daemon and return at once.")
+@json_option
+@with_profile
+def predict(
+    structure: str,
+    absorber: str | None,
+    sites: tuple[int, ...],
+    kind: str | None,
+    family: str | None,
+    code: AbstractCode | None,
+    fallback: str | None,
+    protocol: str | None,
+    daemon: bool,
+    as_json: bool,
+) -> None:
+    """Predict the spectrum of one element in STRUCTURE: a CIF or another file that pymatgen reads, or a node (pk, UUID, label).
+
+    A learned model answers; where it is unsure, FEFF does, and the answer says so.
+    """
+    from ..workflows.predict import PredictWorkChain
+
+    crystal = stored_or_file(structure, "aiida.data:core.structure", read_structure)
+    if code is None and fallback != "off":
+        from ..tools.codes import bundled_feff_code
+
+        code = bundled_feff_code()
+    outputs, node = launch(
+        lambda: PredictWorkChain.get_builder_from_protocol(
+            crystal, absorber, list(sites) or None, kind=kind, protocol=protocol, code=code, fallback=fallback, family=family
+        ),
+        daemon,
+    )
+    if outputs is None:
+        return
+    report(node)
+    answer = outputs["answer"].get_dict()
+    content = {name: answer[name] for name in ("absorber", "edge", "kind", "method", "uncertainty", "threshold", "reason")}
+    pks = {"spectrum": outputs["spectrum"].pk, "answer": outputs["answer"].pk, "process": node.pk}
+    if as_json:
+        echo_mapping(answer | {"pk": pks}, as_json)
+        return
+    content |= {"flagged": " ".join(answer["flagged"]), **pks}
+    echo_mapping(content | {f"spectrum of {name}": spectrum.pk for name, spectrum in outputs["spectra"].items()}, as_json)
+
+
+def read_structure(path: Path) -> StructureData:
+    """Node of a structure file.
+
+    Raises:
+        StructureError: if pymatgen cannot read it, or what it reads cannot be answered for.
+    """
+    import warnings
+
+    from aiida.orm import StructureData
+    from pymatgen.core import Structure
+
+    from ..engine.errors import StructureError
+    from ..engine.structure import check_structure
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about rounded coordinates
+        try:
+            structure: Any = Structure.from_file(path)
+        except Exception as error:  # pymatgen raises many kinds for what files can hold
+            words = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+            raise StructureError(f"{path.name} cannot be read as a crystal structure ({words}); give a CIF.") from error
+    check_structure(structure)
+    return StructureData(pymatgen=structure, label=path.name)
