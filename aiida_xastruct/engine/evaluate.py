@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .bundle import FamilyBundle, ModelBundle
 from .dataset import MAX_Z
 from .errors import DatasetError, ModelError, SpectrumError
+from .measure import named_neighbours
 from .metrics import exact, macro_f1, micro_f1, r2, r2_within
 from .models.calibration import COVERAGE, DistanceCalibration, NeighbourCalibration, expected_error
 from .prepare import Record, read_jsonl
@@ -89,8 +90,8 @@ class _Row:
 def feff_curve(bundle: ModelBundle, flat: FloatArray, grid_energy: FloatArray, spectrum: Spectrum, engine: str) -> FloatArray:
     """A predicted flat curve in FEFF's normalisation on a spectrum's own energies.
 
-    XANES: the model's energies are moved to where this engine puts the element's edge, where that is tabulated, and the smooth background is put
-    back; beyond the model's grid the curve keeps its last value. EXAFS: 1 + chi times the spectrum's mu0, where it has one.
+    XANES: the model's energies are moved to where this engine puts the element's edge, where that is tabulated, and the smooth
+    background is put back; beyond the model's grid the curve keeps its last value. EXAFS: 1 + chi times the spectrum's mu0, where it has one.
 
     Returns:
         (n,) mu on `spectrum.energy`.
@@ -134,8 +135,7 @@ def _inverse(family: FamilyBundle, rows: list[_Row], kind: str) -> tuple[dict[st
     value = said.value.double().numpy()[:, 0]
     half = factors[0] * expected_error(far.task, said.stated.numpy(), said.spread.numpy())[:, 0]
     calibration = NeighbourCalibration(**near.card["calibration"])
-    best = probability >= calibration.best_threshold
-    best[np.arange(len(rows)), probability.argmax(axis=1)] = True  # an answer names at least one element
+    best = named_neighbours(probability, calibration.best_threshold)
     whole = probability >= calibration.set_threshold
     coverage = f"coverage{COVERAGE * 100:.0f}"
     result = {

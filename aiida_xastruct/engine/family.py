@@ -16,8 +16,8 @@ from .bundle import FAMILY_CARD, ModelBundle
 from .content import content_hash
 from .dataset import Dataset, SiteTable
 from .errors import DatasetError, XastructError
-from .metrics import curve_r2, exact, macro_f1, micro_f1, r2, r2_within
-from .models.baselines import absorber_mean, frequent_neighbours
+from .measure import measure
+from .models.baselines import absorber_mean
 from .models.calibration import (
     DistanceCalibration,
     ErrorModel,
@@ -29,7 +29,7 @@ from .models.calibration import (
 )
 from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
-from .models.tasks import Task, curve_weight, numpy_curve_error
+from .models.tasks import Task, numpy_curve_error
 from .sevennet import FOLDER as SEVENNET
 from .spectrum import edge_of
 from .training import TrainingOptions, train_ensemble
@@ -100,7 +100,7 @@ def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Calla
             raise DatasetError(f"the dataset has no {kind} spectra, so {label} cannot be trained.")
         bundle = make_model(task, dataset, config, data_hash, folder / label)
         models[label] = bundle.card["metrics"]
-        say(f"{label}: {json.dumps(bundle.card['metrics']['calibrate'])}")
+        say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
     card = {"name": config.name, "version": config.version, "training_data_hash": data_hash, "models": sorted(models)}
     (folder / FAMILY_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
     return {**card, "metrics": models}
@@ -117,7 +117,6 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
     seen = {name: _inputs(task, part, index) for index, (name, part) in enumerate(parts.items())}
     domain = DomainIndex.fit(seen["train"], seen["select"])
     said = {name: ensemble(seen[name], torch.as_tensor(parts[name].absorber)) for name in ("select", "calibrate")}
-    calibration, metrics = _CALIBRATE[task.name](task, parts, said, domain, seen)
     elements = sorted(sites_per_element(parts["train"]).items())
     shifts = dataset.edge_shifts(task.kind)
     card = {
@@ -135,10 +134,10 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
         "split": {"grouped_by": "reduced formula and prototype", "seed": config.split_seed, **{k: len(v) for k, v in parts.items()}},
         "edge_shift": _usual_shift(parts["train"], dataset.engines, shifts),
         "edge_shift_by_engine": {engine: {_symbol(z): round(s, 3) for z, s in own.items()} for engine, own in shifts.items()},
-        "calibration": calibration,
-        "metrics": {"calibrate": {key: _plain(value) for key, value in metrics.items()}},
+        "calibration": _calibrate(task, parts, said, domain, seen),
     }
     bundle = ModelBundle(card, ensemble, domain)
+    card["metrics"] = {"report": measure(bundle, parts["train"], parts["report"], seen["report"])}
     bundle.save(folder)
     return ModelBundle.load(folder)
 
@@ -163,85 +162,29 @@ def _symbol(z: int) -> str:
     return str(xraydb.atomic_symbol(z))
 
 
-def _plain(value: Any) -> Any:
-    return round(float(value), 5) if isinstance(value, float | np.floating) else int(value)
-
-
 Parts = dict[str, SiteTable]
 Said = dict[str, Prediction]
 Seen = dict[str, torch.Tensor]
 
 
-def _calibrate_forward(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen) -> tuple[dict[str, Any], dict[str, Any]]:
+def _calibrate(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen) -> dict[str, Any]:
+    """What the select and calibrate parts let a model promise, as plain values."""
+    if task.name == "neighbours":
+        calibrate, select = said["calibrate"].value.double().numpy(), said["select"].value.double().numpy()
+        return asdict(NeighbourCalibration.fit(calibrate, parts["calibrate"].neighbours, select, parts["select"].neighbours))
+    answer, part = said["calibrate"], parts["calibrate"]
+    value = answer.value.double().numpy()
+    if task.name == "distance":
+        expected = expected_error(task, answer.stated.numpy(), answer.spread.numpy())
+        return {"factors": list(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected).factors)}
     columns, errors = {}, {}
-    for name in ("select", "calibrate"):
-        answer = said[name]
-        columns[name] = (
-            answer.stated[:, 0].double().numpy(),
-            curve_spread(answer.spread.numpy(), task.kind),
-            domain.score(seen[name]),
-        )
-        errors[name] = numpy_curve_error(answer.value.numpy(), parts[name].target, task.kind)
+    for name, own in said.items():
+        columns[name] = (own.stated[:, 0].double().numpy(), curve_spread(own.spread.numpy(), task.kind), domain.score(seen[name]))
+        errors[name] = numpy_curve_error(own.value.numpy(), parts[name].target, task.kind)
     model = ErrorModel.fit(errors["select"], *columns["select"])
-    expected = model(*columns["calibrate"])
-    part, error, value = parts["calibrate"], errors["calibrate"], said["calibrate"].value.double().numpy()
     mean = absorber_mean(parts["train"].target, parts["train"].absorber)[part.absorber]
     baseline = numpy_curve_error(mean, part.target, task.kind)
-    target = part.target.astype(np.float64)
-    calibration = ForwardCalibration.fit(model, expected, value, target, error, baseline)
-    weight = curve_weight(task.kind).numpy()
-    surest = np.argsort(expected)[: len(expected) // 2]
-    metrics = {
-        "sites": len(part),
-        "mse": float((error**2).mean()),
-        "rmse_median": float(np.median(error)),
-        "baseline_mse": float((baseline**2).mean()),
-        "baseline_rmse_median": float(np.median(baseline)),
-        "r2_median": float(np.median(curve_r2(value, target, weight))),
-        "surest_half_error_ratio": float(error[surest].mean() / error.mean()),
-        "accepted": calibration.accepted,
-    }
-    return calibration.to_json(), metrics
-
-
-def _calibrate_distance(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen) -> tuple[dict[str, Any], dict[str, Any]]:
-    part, answer = parts["calibrate"], said["calibrate"]
-    value, target = answer.value.double().numpy(), task.target(part).double().numpy()
-    expected = expected_error(task, answer.stated.numpy(), answer.spread.numpy())
-    calibration = DistanceCalibration.fit(value, target, expected)
-    train = parts["train"]
-    mean = absorber_mean(train.mean_distance[:, None], train.absorber)[part.absorber, 0]
-    surest = np.argsort(expected[:, 0])[: len(part) // 2]
-    error = np.abs(value[:, 0] - target[:, 0])
-    metrics = {
-        "sites": len(part),
-        "mae": float(error.mean()),
-        "baseline_mae": float(np.abs(mean - target[:, 0]).mean()),
-        "r2": r2(value[:, 0], target[:, 0]),
-        "r2_within_absorber": r2_within(value[:, 0], target[:, 0], part.absorber),
-        "nearest_mae": float(np.abs(value[:, 1] - target[:, 1]).mean()),
-        "interval_half_width_median": float(np.median(calibration.factors[0] * expected[:, 0])),
-        "surest_half_error_ratio": float(error[surest].mean() / error.mean()),
-    }
-    return {"factors": list(calibration.factors)}, metrics
-
-
-def _calibrate_neighbours(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen) -> tuple[dict[str, Any], dict[str, Any]]:
-    part, probability = parts["calibrate"], said["calibrate"].value.double().numpy()
-    calibration = NeighbourCalibration.fit(probability, part.neighbours, said["select"].value.double().numpy(), parts["select"].neighbours)
-    found, true = probability >= calibration.best_threshold, part.neighbours
-    prior = frequent_neighbours(parts["train"].neighbours, parts["train"].absorber)[part.absorber]
-    metrics = {
-        "sites": len(part),
-        "micro_f1": micro_f1(found, true),
-        "baseline_micro_f1": micro_f1(prior, true),
-        "macro_f1": macro_f1(found, true, 20),
-        "exact": exact(found, true),
-        "baseline_exact": exact(prior, true),
-        "top1": float(true[np.arange(len(part)), probability.argmax(axis=1)].mean()),
-        "set_size": float((probability >= calibration.set_threshold).sum(axis=1).mean()),
-    }
-    return asdict(calibration), metrics
-
-
-_CALIBRATE = {"forward": _calibrate_forward, "distance": _calibrate_distance, "neighbours": _calibrate_neighbours}
+    fitted = ForwardCalibration.fit(
+        model, model(*columns["calibrate"]), value, part.target.astype(np.float64), errors["calibrate"], baseline
+    )
+    return fitted.to_json()
