@@ -64,8 +64,8 @@ class FeffParser(Parser):
         self.out("output_parameters", orm.Dict(facts))
         if result.problems:
             return self.exit_codes.ERROR_IMPLAUSIBLE.format(reason=" ".join(result.problems))
-        site = self.node.inputs.site.value if "site" in self.node.inputs else None
-        self.out("spectrum", SpectrumData.from_engine(result.spectrum, site=site))
+        site, multiplicity = self._site()
+        self.out("spectrum", SpectrumData.from_engine(result.spectrum, site=site, multiplicity=multiplicity))
         if facts.get("scf_settled") is False:
             return self.exit_codes.WARNING_SCF_NOT_CONVERGED.format(
                 reason=f"the Fermi level still moved after {facts.get('scf_iterations')} iterations."
@@ -85,6 +85,15 @@ class FeffParser(Parser):
         kinds = [inputs.structure.get_kind(item.kind_name) for item in inputs.structure.sites]
         absorber = kinds[inputs.site.value].symbol
         return absorber, resolve_edge(absorber, parameters.edge), parameters.kind, parameters.to_dict()
+
+    def _site(self) -> tuple[int | None, int | None]:
+        """Index of the absorber and how many sites are equivalent to it; unknown for a deck of one's own."""
+        from ..engine.structure import multiplicities
+
+        if "site" not in self.node.inputs:
+            return None, None
+        site = int(self.node.inputs.site.value)
+        return site, multiplicities(self.node.inputs.structure.get_pymatgen_structure(), [site])[0]
 
     def _reason(self, folder: Path) -> ExitCode:
         from ..engine.feff.diagnose import diagnose

@@ -35,6 +35,7 @@ def test_xanes(finished):
         "feff_xsedge50",
         None,
     )
+    assert (spectrum.site, spectrum.multiplicity) == (0, 4)
     facts = outputs["output_parameters"].get_dict()
     assert facts["scf_converged"] is True
     assert facts["engine"] == "feff10"

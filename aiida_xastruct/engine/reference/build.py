@@ -36,6 +36,10 @@ TIMEOUT = {"EXAFS": 60.0, "XANES": 1200.0}
 LIBRARY_PARAMETERS = {"EXAFS": FeffParameters(kind="EXAFS"), "XANES": FeffParameters(kind="XANES", protocol="fast")}
 
 
+#: Facts of a run that its record keeps.
+_NOTED = ("scf_converged", "scf_settled", "scf_iterations")
+
+
 @dataclass(frozen=True)
 class Task:
     """One site to compute."""
@@ -173,7 +177,7 @@ def compute_record(task: Task) -> dict[str, Any]:
             "kind": task.kind,
             "program": facts["version"],
             "settings": parameters.to_dict(),
-            "notes": {**notes, **{name: result.facts[name] for name in ("scf_converged", "scf_settled", "scf_iterations") if name in result.facts}},
+            "notes": {**notes, **{name: value for name, value in result.facts.items() if name in _NOTED}},
             "uuid": str(uuid.uuid4()),
             "cpu_seconds": facts["cpu_seconds"],
             "e0": spectrum.e0,
