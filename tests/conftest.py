@@ -105,6 +105,7 @@ def dataset_file(tmp_path: Path) -> Path:
         absorber=np.array([26, 26, 29, 29, 92, 92]),
         curve=curve,
         target=curve,
+        thermal=np.full((n, 2, len(GRIDS["EXAFS"])), np.nan, dtype=np.float32),
         edge_shift=np.zeros(n, dtype=np.float32),
         engine=np.zeros(n, dtype=np.int64),
         peer_split=np.array([""] * n),
