@@ -1,0 +1,77 @@
+"""`xastruct.infer`: a measured spectrum in, the first shell out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiida.engine import run_get_node
+from aiida.orm import Dict, SinglefileData, Str, to_aiida_type
+
+from aiida_xastruct.calculations.functions.import_scans import import_scans
+from aiida_xastruct.data.spectrum import SpectrumData
+from aiida_xastruct.workflows.infer import InferWorkChain
+
+GOETHITE = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
+
+
+@pytest.fixture
+def goethite(aiida_profile_clean: Any) -> SpectrumData:
+    """The measured iron edge of goethite, which has oxygen at 2.01 angstrom (AMCSD 10471)."""
+    return import_scans(parameters=Dict({"absorber": "Fe"}), scan=SinglefileData(GOETHITE))
+
+
+@pytest.mark.parametrize("kind", ["EXAFS", "XANES"])
+def test_goethite_is_read(goethite: SpectrumData, kind: str) -> None:
+    outputs, node = run_get_node(InferWorkChain.get_builder_for(goethite, kind=kind))
+    assert node.is_finished_ok, node.exit_message
+    answer = outputs["answer"].get_dict()
+    assert answer["kind"] == kind
+    probabilities = list(answer["neighbours"].values())
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert all(0 <= probability <= 1 for probability in probabilities)
+    low, high = answer["interval"]
+    assert 0 < low < answer["mean_distance"] < high < 8
+    assert isinstance(answer["in_domain"], bool)
+    assert answer["reason"]
+    # The provenance reaches the raw file.
+    origin = outputs["answer"].creator.inputs.spectrum.creator
+    assert origin.inputs.scan.filename == GOETHITE.name
+
+
+def test_known_elements_narrow_the_answer(goethite: SpectrumData) -> None:
+    outputs, _ = run_get_node(InferWorkChain.get_builder_for(goethite, elements=["Fe", "O", "H"]))
+    answer = outputs["answer"].get_dict()
+    assert set(answer["neighbours"]) <= {"Fe", "O", "H"}
+    assert answer["elements_given"] == ["Fe", "O", "H"]
+
+
+def test_an_unknown_family_is_named(goethite: SpectrumData) -> None:
+    _, node = run_get_node(InferWorkChain.get_builder_for(goethite, family="mine"))
+    assert node.exit_status == 302
+    assert "there is no model family 'mine'" in node.exit_message
+
+
+def test_a_spectrum_that_ends_too_early_has_no_answer(aiida_profile_clean: Any, spectrum: Any) -> None:
+    from dataclasses import replace
+
+    short = SpectrumData.from_engine(replace(spectrum, energy=spectrum.energy[:80], mu=spectrum.mu[:80]))
+    _, node = run_get_node(InferWorkChain.get_builder_for(short, kind="EXAFS"))
+    assert node.exit_status == 303
+    assert node.exit_message.count(".") >= 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [({"kind": "XES"}, "kind is 'XES'"), ({"elements": ["Qq"]}, "'Qq' is not the symbol"), ({"elements": []}, "elements is empty")],
+)
+def test_bad_inputs_are_refused_in_a_sentence(inputs: dict[str, Any], words: str, aiida_profile_clean: Any, spectrum: Any) -> None:
+    nodes = {name: to_aiida_type(value) for name, value in inputs.items()}
+    with pytest.raises(ValueError, match=words):
+        run_get_node(InferWorkChain, spectrum=SpectrumData.from_engine(spectrum), **nodes)
+
+
+def test_a_computed_spectrum_is_read_as_what_it_is(aiida_profile_clean: Any, ml_spectrum: Any) -> None:
+    with pytest.raises(ValueError, match="was computed as EXAFS"):
+        run_get_node(InferWorkChain, spectrum=SpectrumData.from_engine(ml_spectrum), kind=Str("XANES"))
