@@ -41,13 +41,14 @@ class SevenNetFeatures:
 
     def __init__(self, device: str = "cpu", folder: Path = FOLDER) -> None:
         from e3nn.o3 import Irreps
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
         from sevenn.model_build import build_E3_equivariant_model
 
         try:
             config = json.loads((folder / "config.json").read_text())["architecture"]
             weights = load_file(folder / "weights.safetensors")
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise ModelError(f"SevenNet's weights in {folder} cannot be read ({error}); install aiida-xastruct again.") from error
         config["_type_map"] = {int(z): index for z, index in config["_type_map"].items()}
         network = build_E3_equivariant_model(config)

@@ -5,6 +5,7 @@ Energies are in eV, k in 1/angstrom. The energy axis is absolute, as the source 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -184,7 +185,9 @@ def find_e0(spectrum: Spectrum, half_width: float = 60.0) -> float:
             f"only {int(window.sum())} points lie within {half_width:g} eV of the {spectrum.absorber} {spectrum.edge} edge at "
             f"{centre:.1f} eV (data: {spectrum.energy[0]:.1f} to {spectrum.energy[-1]:.1f} eV); check absorber, edge and energy unit."
         )
-    return float(larch_find_e0(spectrum.energy[window], spectrum.mu[window]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # larch averages no energy steps below 100 points, and uses 1 eV then
+        return float(larch_find_e0(spectrum.energy[window], spectrum.mu[window]))
 
 
 def energy_to_k(energy_above_e0: FloatArray) -> FloatArray:
@@ -234,9 +237,11 @@ def flatten(spectrum: Spectrum) -> Spectrum:
 
     group = Group()
     pre_edge(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0)
-    if not np.isfinite(group.edge_step) or group.edge_step <= 0:
-        raise SpectrumError(f"the edge step at {e0:.1f} eV is {group.edge_step:.3g}; check that the column is mu(E), not intensity.")
-    settings = {**spectrum.settings, "edge_step": float(group.edge_step)}
+    at_edge = int(np.argmin(np.abs(spectrum.energy - e0)))
+    step = float(group.post_edge[at_edge] - group.pre_edge[at_edge])  # group.edge_step is its absolute value
+    if not step > 1e-6 * float(np.ptp(spectrum.mu)) or np.ptp(spectrum.mu) == 0:
+        raise SpectrumError(f"the edge step at {e0:.1f} eV is {step:.3g}; check that the column is mu(E), not intensity.")
+    settings = {**spectrum.settings, "edge_step": step}
     return replace(spectrum, mu=np.asarray(group.flat, dtype=np.float64), e0=e0, normalisation="flat", settings=settings)
 
 
