@@ -94,6 +94,7 @@ def _table(kind: str, n: int, absorbers: tuple[int, ...], seed: int, materials: 
         absorber=absorber.astype(np.int64),
         curve=curve.astype(np.float32),
         target=curve.astype(np.float32),
+        thermal=np.full((n, 0 if kind == "XANES" else 2, len(grid)), np.nan, dtype=np.float32),
         edge_shift=np.full(n, 15.0, dtype=np.float32),
         engine=np.zeros(n, dtype=np.int64),
         peer_split=np.array([""] * n),

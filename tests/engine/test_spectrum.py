@@ -1,0 +1,291 @@
+"""A spectrum is validated when it is made; E0, the flat form and chi(k) give back what was planted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiida_xastruct.engine.errors import SpectrumError
+from aiida_xastruct.engine.feff.output import read_xmu
+from aiida_xastruct.engine.spectrum import (
+    EXAFS_GRID,
+    XANES_GRID,
+    Spectrum,
+    atomic_number,
+    chi_k,
+    edge_of,
+    energy_to_k,
+    find_e0,
+    flatten,
+    k_to_energy,
+    model_curve,
+    on_grid,
+    smooth_background,
+    tabulated_edge,
+)
+
+RECORDED = Path(__file__).parents[1] / "fixtures" / "feff"
+
+FE = 7112.0
+
+
+def measured(e0=7120.0, step=1.3, high=900.0, distance=None):
+    """A Fe K edge as a beamline gives it: a sloping pre-edge, a step of `step` at `e0`, and one shell at `distance`."""
+    energy = np.concatenate([np.arange(e0 - 150, e0 - 20, 5.0), np.arange(e0 - 20, e0 + 60, 0.3), np.arange(e0 + 60, e0 + high, 2.0)])
+    edge = 0.5 + np.arctan((energy - e0) / 1.0) / np.pi
+    chi = np.zeros_like(energy)
+    if distance is not None:
+        k = energy_to_k(np.clip(energy - e0, 0.0, None))
+        chi = np.where(k > 0.5, 8.0 * np.sin(2 * k * distance) * np.exp(-0.015 * k**2) / np.maximum(k, 0.5) ** 2 / 5.0, 0.0)
+    mu = 0.4 - 2e-4 * (energy - e0) + step * edge * (1 + chi)
+    return Spectrum(energy, mu, "Fe", "K", "EXAFS" if high > 300 else "XANES")
+
+
+def feff(chi, kind="EXAFS"):
+    """FEFF-like: mu = mu0 (1 + chi), mu0 falling as the atom's cross section does; edge 15 eV above the table."""
+    e0 = FE + 15.0
+    k = np.linspace(0.0, 20.0, 401)
+    energy = e0 + k_to_energy(k)
+    mu0 = smooth_background(energy, e0) * (0.5 + np.arctan((energy - e0) / 2.0) / np.pi)
+    return Spectrum(energy, mu0 * (1.0 + chi(k)), "Fe", "K", kind, "feff", "feff", "feff_xsedge50", mu0, e0)
+
+
+# ---------------------------------------------------------------- what makes a spectrum
+
+
+GOOD = {"energy": np.linspace(7000.0, 7300.0, 50), "mu": np.linspace(0.0, 1.0, 50), "absorber": "Fe", "edge": "K", "kind": "XANES"}
+
+
+def test_a_good_spectrum_keeps_what_it_was_given():
+    spectrum = Spectrum(**GOOD)
+    assert len(spectrum) == 50
+    np.testing.assert_array_equal(spectrum.energy, GOOD["energy"])
+    assert (spectrum.method, spectrum.energy_reference, spectrum.normalisation) == ("measured", "nominal", "raw")
+
+
+def test_arrays_are_copies_that_cannot_be_changed():
+    energy = GOOD["energy"].copy()
+    spectrum = Spectrum(**{**GOOD, "energy": energy})
+    energy[0] = 1.0
+    assert spectrum.energy[0] == 7000.0
+    with pytest.raises(ValueError, match="read-only"):
+        spectrum.mu[0] = 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mu": np.ones(49)}, "two columns of one length"),
+        ({"energy": np.ones((50, 1)), "mu": np.ones((50, 1))}, "two columns of one length"),
+        ({"mu0": np.ones(3)}, "two columns of one length"),
+        ({"energy": np.linspace(7000, 7100, 9), "mu": np.ones(9)}, "at least 10"),
+        ({"mu": np.where(np.arange(50) == 7, np.nan, 1.0)}, "NaN or infinite"),
+        ({"mu": np.where(np.arange(50) == 7, np.inf, 1.0)}, "NaN or infinite"),
+        ({"mu0": np.where(np.arange(50) == 7, np.nan, 1.0)}, "NaN or infinite"),
+        ({"energy": np.linspace(7300.0, 7000.0, 50)}, "do not increase"),
+        ({"energy": np.repeat(np.linspace(7000.0, 7300.0, 25), 2)}, "do not increase"),
+        ({"energy": np.linspace(7.0, 7.3, 50)}, "not keV"),
+        ({"energy": np.linspace(-50.0, 50.0, 50)}, "not E - E0"),
+        ({"energy": np.linspace(7e6, 8e6, 50)}, "absolute photon energies"),
+        ({"kind": "xanes"}, "use one of XANES, EXAFS"),
+        ({"edge": "K1"}, "use one of K, L1"),
+        ({"method": "guess"}, "use one of feff, ml, measured"),
+        ({"normalisation": "norm"}, "feff_xsedge50, flat, raw"),
+        ({"energy_reference": "mine"}, "calibrated"),
+        ({"absorber": "Xx"}, "not the symbol of an element"),
+        ({"absorber": "H", "edge": "L3"}, "no tabulated L3 edge"),
+        ({"e0": np.nan}, "E0 is not a finite number"),
+    ],
+)
+def test_bad_spectra_are_refused(refused, change, words):
+    with refused(SpectrumError, words):
+        Spectrum(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize(("element", "edge"), [("Fe", "K"), ("Sn", "K"), ("Sb", "L3"), ("U", "L3"), ("Mg", "K")])
+def test_the_edge_that_people_measure(element, edge):
+    assert edge_of(element) == edge
+
+
+def test_tabulated_numbers():
+    assert atomic_number("W") == 74
+    assert tabulated_edge("Fe", "K") == pytest.approx(7112.0, abs=1.0)
+    assert tabulated_edge("U", "L3") == pytest.approx(17166.0, abs=1.0)
+
+
+@pytest.mark.parametrize("wrong", ["fe2", "", "Q"])
+def test_what_is_no_element_is_refused(refused, wrong):
+    with refused(SpectrumError, "not the symbol of an element"):
+        atomic_number(wrong)
+
+
+# ---------------------------------------------------------------- E0 and k
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("points", [30, 60, 99, 150])
+def test_e0_of_a_coarse_calculation(points):
+    """larch divides by zero energy steps below 100 points; the answer and the silence must not depend on it."""
+    energy = np.linspace(7110.0, 7170.0, points)
+    mu = 0.5 + np.arctan((energy - 7128.0) / 2.0) / np.pi
+    found = find_e0(Spectrum(energy, mu, "Fe", "K", "XANES", "feff", "feff", "feff_xsedge50"))
+    assert found == pytest.approx(7128.0, abs=60.0 / points + 0.5)
+
+
+@pytest.mark.parametrize("e0", [7100.0, 7112.0, 7125.5, 7150.0])
+def test_e0_of_a_measured_edge(e0):
+    assert find_e0(measured(e0)) == pytest.approx(e0, abs=1.0)
+
+
+def test_e0_of_feff_lies_anywhere_above_the_table():
+    """U's edge by FEFF is 400 eV above the table: no window around the table would find it."""
+    energy = np.arange(17560.0, 17760.0, 0.5)
+    mu = 0.5 + np.arctan((energy - 17570.0) / 2.0) / np.pi
+    assert find_e0(Spectrum(energy, mu, "U", "L3", "XANES", "feff", "feff", "feff_xsedge50")) == pytest.approx(17570.0, abs=1.0)
+
+
+def test_a_stated_e0_is_believed():
+    assert find_e0(replace(measured(), e0=7111.1)) == 7111.1
+
+
+def test_with_e0_fills_it_in_once():
+    filled = measured(7121.0).with_e0()
+    assert filled.e0 == pytest.approx(7121.0, abs=1.0)
+    assert filled.with_e0() is filled
+
+
+def test_a_scan_of_another_edge_is_refused(refused):
+    with refused(SpectrumError, "check absorber, edge and energy unit"):
+        find_e0(replace(measured(), absorber="Cu"))
+
+
+def test_k_and_energy_are_inverse_on_both_sides_of_the_edge():
+    energy = np.linspace(-30.0, 1500.0, 200)
+    np.testing.assert_allclose(k_to_energy(energy_to_k(energy)), energy, atol=1e-9)
+    assert energy_to_k(np.array([3.81]))[0] == pytest.approx(1.0, abs=1e-3)  # hbar^2 / 2m = 3.81 eV angstrom^2
+    assert energy_to_k(np.array([-3.81]))[0] == pytest.approx(-1.0, abs=1e-3)
+
+
+# ---------------------------------------------------------------- the flat form
+
+
+@pytest.mark.parametrize("step", [0.05, 1.3])
+def test_flattening_finds_the_planted_edge_step(step):
+    flat = flatten(measured(step=step))
+    assert flat.settings["edge_step"] == pytest.approx(step, rel=0.02)
+    above, below = flat.energy > 7120.0 + 150.0, flat.energy < 7120.0 - 60.0
+    np.testing.assert_allclose(flat.mu[above], 1.0, atol=0.02)
+    np.testing.assert_allclose(flat.mu[below], 0.0, atol=0.02)
+
+
+def test_flattening_twice_changes_nothing():
+    once = flatten(measured())
+    np.testing.assert_array_equal(flatten(once).mu, once.mu)
+
+
+def test_gain_and_offset_do_not_change_the_flat_form():
+    """The same sample on another detector."""
+    one = measured(distance=2.0)
+    other = replace(one, mu=3.0 * one.mu + 0.7)
+    np.testing.assert_allclose(flatten(other).mu, flatten(one).mu, atol=1e-6)
+
+
+def test_feffs_trend_is_divided_out_and_the_edge_kept():
+    flat = flatten(feff(lambda k: 0.0 * k))
+    assert flat.normalisation == "flat"
+    far = flat.energy > flat.e0 + 200.0
+    np.testing.assert_allclose(flat.mu[far], 1.0, atol=0.01)
+    assert flat.mu[0] == pytest.approx(0.5, abs=0.01)
+    assert feff(lambda k: 0.0 * k).mu[-1] < 0.7  # the trend was there
+    np.testing.assert_allclose(flat.mu / flat.mu0, 1.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-20.0, 300.0), (-150.0, 40.0)])
+def test_too_short_a_scan_cannot_be_normalised(refused, low, high):
+    whole = measured()
+    keep = (whole.energy > 7120.0 + low) & (whole.energy < 7120.0 + high)
+    with refused(SpectrumError, "normalising needs at least -30 to 60 eV"):
+        flatten(replace(whole, energy=whole.energy[keep], mu=whole.mu[keep]))
+
+
+def test_intensity_instead_of_absorption_is_refused(refused):
+    upside_down = measured()
+    with refused(SpectrumError, "edge step", "not intensity"):
+        flatten(replace(upside_down, mu=2.0 - upside_down.mu, e0=7120.0))
+
+
+def test_a_scan_without_an_edge_is_refused(refused):
+    flat = measured()
+    with refused(SpectrumError, "edge step"):
+        flatten(replace(flat, mu=np.full(len(flat), 0.7), e0=7120.0))
+
+
+# ---------------------------------------------------------------- chi(k)
+
+
+def test_chi_of_feff_is_what_was_planted():
+    def planted(k):
+        return 0.1 * np.sin(4.0 * k) * np.exp(-0.02 * k**2)
+
+    k, chi = chi_k(feff(planted))
+    assert k[0] == 0.0
+    np.testing.assert_allclose(chi, planted(k), atol=1e-12)
+
+
+def test_chi_of_a_learned_spectrum_is_mu_less_one():
+    energy = FE + k_to_energy(EXAFS_GRID)
+    chi = 0.1 * np.sin(4.0 * EXAFS_GRID)
+    spectrum = Spectrum(energy, 1.0 + chi, "Fe", "K", "EXAFS", "ml", "feff", "flat", None, FE)
+    np.testing.assert_allclose(model_curve(spectrum), chi, atol=1e-9)
+
+
+def test_chi_of_a_measured_scan_holds_the_planted_shell():
+    """autobk takes away the slow background and leaves the sine of the shell: its transform peaks at the shell."""
+    k, chi = chi_k(measured(distance=2.4))
+    inside = (k > 3) & (k < 12)
+    grid = np.arange(1.2, 6.0, 0.02)
+    transform = np.abs(np.exp(2j * grid[:, None] * k[inside]) @ (chi[inside] * k[inside] ** 2 * np.hanning(inside.sum())))
+    assert grid[transform.argmax()] == pytest.approx(2.4, abs=0.05)
+
+
+def test_too_short_for_chi(refused):
+    whole = measured()
+    keep = whole.energy < 7120.0 + 80.0
+    with refused(SpectrumError, "chi(k) needs at least 100 eV"):
+        chi_k(replace(whole, energy=whole.energy[keep], mu=whole.mu[keep]))
+
+
+# ---------------------------------------------------------------- what models see
+
+
+def test_on_grid_says_where_nothing_was_measured():
+    found = on_grid(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0]), np.array([0.5, 1.0, 2.5, 3.0, 3.1]))
+    np.testing.assert_array_equal(found, [np.nan, 10.0, 25.0, 30.0, np.nan])
+
+
+def test_xanes_curve_is_flat_mu_above_e0():
+    spectrum = measured(high=200.0)
+    curve = model_curve(spectrum)
+    assert curve.shape == XANES_GRID.shape
+    assert np.isfinite(curve).all()
+    assert curve[np.searchsorted(XANES_GRID, 0.0)] == pytest.approx(0.5, abs=0.1)
+    assert curve[0] < 0.1
+    assert curve[-1] == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_same_edge_at_another_energy_gives_the_same_curve():
+    """Models see E - E0: a monochromator that is off by 10 eV changes nothing."""
+    one, other = measured(7112.0, high=200.0), measured(7122.0, high=200.0)
+    np.testing.assert_allclose(model_curve(one), model_curve(other), atol=0.01)
+
+
+@pytest.mark.parametrize(("kind", "length"), [("xanes", 121), ("exafs", 261)])
+def test_a_recorded_feff_run_covers_the_grid(kind, length):
+    spectrum = read_xmu((RECORDED / kind / "xmu.dat").read_text(), "Mg", "K", kind.upper())
+    curve = model_curve(spectrum)
+    assert curve.shape == (length,)
+    assert np.isfinite(curve).mean() > 0.8
+    assert np.nanmax(np.abs(curve)) < 6.0  # the recorded XANES run is a coarse one
