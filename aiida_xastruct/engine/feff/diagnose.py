@@ -79,8 +79,10 @@ def _line(text: str, match: re.Match[str]) -> str:
     return " ".join(text[start : end if end >= 0 else len(text)].split())[:200]
 
 
-def scf_settled(pot_log: str, tolerance: float = 0.05) -> bool | None:
+def scf_settled(pot_log: str, tolerance: float = 0.3) -> bool | None:
     """Whether the last SCF iteration moved the Fermi level by less than `tolerance` eV, FEFF's own stricter criterion met or not.
+
+    The Fermi level shifts the spectrum as a whole; 0.3 eV are less than any core hole's width of the edges in use.
 
     None where the log tells of no SCF, or of one iteration only.
     """

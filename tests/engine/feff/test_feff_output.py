@@ -102,8 +102,8 @@ def test_settled_scf():
     step = "New Fermi level:    mu=  {}  eV  Charge distance=  0.1\n"
     assert scf_settled("") is None
     assert scf_settled(step.format("-9.0")) is False
-    assert scf_settled(step.format("-9.0") + step.format("-9.2")) is False
-    assert scf_settled(step.format("-9.0") + step.format("-9.2") + step.format("-9.21")) is True
+    assert scf_settled(step.format("-9.0") + step.format("-9.5")) is False
+    assert scf_settled(step.format("-9.0") + step.format("-9.5") + step.format("-9.6")) is True
     assert scf_settled(step.format("-9.0") + "Convergence reached in 1 iterations") is True
 
 
