@@ -45,7 +45,7 @@ QUESTIONS = (
 )
 QUICK = ("pyrite FeS2", "halite NaCl", "copper", "scheelite CaWO4")
 
-#: Goethite with its hydrogen, the crystal that was measured: Yang et al. (2006), American Mineralogist 91.
+#: Goethite with its hydrogen: Yang, Lu, Downs and Costin, Acta Cryst. E 62, i250 (2006).
 GOETHITE = "10471"
 
 
