@@ -22,12 +22,12 @@ from . import ALGORITHM_VERSION
 from .content import content_hash
 from .dataset import GRIDS, MAX_Z
 from .errors import ModelError, SpectrumError, StructureError
+from .features import site_rows
 from .models.calibration import MINIMUM_SITES, DistanceCalibration, ForwardCalibration, NeighbourCalibration, curve_spread, expected_error
 from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.tasks import DISTANCE_OUTPUTS, Task
 from .sevennet import FOLDER as SEVENNET
-from .sevennet import shared_features
 from .spectrum import Kind, Spectrum, atomic_number, edge_of, find_e0, k_to_energy, model_curve, tabulated_edge
 from .structure import check_structure, symbol
 
@@ -152,13 +152,13 @@ class ModelBundle:
         if self.task.name != name:
             raise ModelError(f"the {self.task.label} model was asked a {name} question; give a {name} model.")
 
-    def outside(self, inputs: torch.Tensor, absorber: NDArray[np.int64]) -> list[str]:
-        """For each row of network inputs (n, n_in) why it is outside the domain, empty if inside."""
-        return self._domain_of(inputs, absorber)[1]
+    def outside(self, position: torch.Tensor, absorber: NDArray[np.int64]) -> list[str]:
+        """For each row of `Task.position` (n, m) why it is outside the domain, empty if inside."""
+        return self._domain_of(position, absorber)[1]
 
-    def _domain_of(self, inputs: torch.Tensor, absorber: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[str]]:
+    def _domain_of(self, position: torch.Tensor, absorber: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[str]]:
         """Scores, and for each row why it is outside the domain (empty if inside)."""
-        scores = self.domain.score(inputs)
+        scores = self.domain.score(position)
         reasons = []
         for z, score in zip(absorber, scores, strict=True):
             sites = self._sites.get(int(z), 0)
@@ -179,19 +179,20 @@ class ModelBundle:
         """
         check_structure(structure)
         elements = [symbol(structure, site) for site in sites]
-        return self.predict_from_features(shared_features()([structure], [sites])[0], elements)
+        return self.predict_from_features(site_rows(structure, sites), elements)
 
     def predict_from_features(self, features: NDArray[np.float32], elements: Sequence[str]) -> list[ForwardAnswer]:
-        """Spectra from SevenNet features (n, f) of absorbers."""
+        """Spectra from features of sites (n, SITE_SIZE), as `engine.features` makes them."""
         self._require("forward")
         kind: Kind = self.task.kind
         calibration = ForwardCalibration.from_json(self.card["calibration"])
         absorber = np.array([atomic_number(element) for element in elements], dtype=np.int64)
         if absorber.size and absorber.max() >= MAX_Z:
             raise StructureError(f"no model knows elements beyond Z {MAX_Z - 1}; use FEFF for this absorber.")
-        inputs = torch.as_tensor(np.asarray(features, dtype=np.float32))
+        source = torch.as_tensor(np.asarray(features, dtype=np.float32))
+        inputs = self.task.inputs(source)
         said = self.ensemble(inputs, torch.as_tensor(absorber))
-        scores, outside = self._domain_of(inputs, absorber)
+        scores, outside = self._domain_of(self.task.position(source, inputs), absorber)
         expected = calibration.error_model(said.stated[:, 0].double().numpy(), curve_spread(said.spread.numpy(), kind), scores)
         half = calibration.simultaneous * expected[:, None] * np.array(calibration.profile)
         values = said.value.double().numpy()

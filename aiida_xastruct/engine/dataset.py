@@ -52,7 +52,7 @@ class SiteTable:
         shell: (n, MAX_Z) number of first-shell neighbours of each atomic number.
         mean_distance: (n,) of the first shell, angstrom.
         nearest_distance: (n,) of the first shell, angstrom.
-        features: (n, f) SevenNet features of the absorber.
+        features: (n, SITE_SIZE) of the site; see `engine.features`.
     """
 
     material: NDArray[np.int64]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .bundle import FamilyBundle, ModelBundle
 from .dataset import MAX_Z
 from .errors import DatasetError, ModelError, SpectrumError
+from .features import site_rows
 from .measure import named_neighbours
 from .metrics import exact, macro_f1, micro_f1, r2, r2_within
 from .models.calibration import COVERAGE, DistanceCalibration, NeighbourCalibration, expected_error
@@ -91,7 +92,8 @@ def feff_curve(bundle: ModelBundle, flat: FloatArray, grid_energy: FloatArray, s
     """A predicted flat curve in FEFF's normalisation on a spectrum's own energies.
 
     XANES: the model's energies are moved to where this engine puts the element's edge, where that is tabulated, and the smooth
-    background is put back; beyond the model's grid the curve keeps its last value. EXAFS: 1 + chi times the spectrum's mu0, where it has one.
+    background is put back; beyond the model's grid the curve keeps its last value. EXAFS: 1 + chi times the spectrum's mu0, where
+    it has one.
 
     Returns:
         (n,) mu on `spectrum.energy`.
@@ -109,7 +111,7 @@ def feff_curve(bundle: ModelBundle, flat: FloatArray, grid_energy: FloatArray, s
 
 def _forward(family: FamilyBundle, rows: list[_Row], kind: str) -> tuple[dict[str, Any], list[bool]]:
     bundle = family.model("forward", kind)
-    features = np.stack([row.facts.features for row in rows])
+    features = np.concatenate([site_rows(row.record.structure, [row.record.site], row.facts.features[None]) for row in rows])
     answers = bundle.predict_from_features(features, [row.spectrum.absorber for row in rows])
     errors: dict[str, list[float]] = defaultdict(list)
     for row, answer in zip(rows, answers, strict=True):

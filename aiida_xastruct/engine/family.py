@@ -114,8 +114,9 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
     folder.mkdir(parents=True, exist_ok=True)
     trained.save(folder / "weights.safetensors")
     ensemble = Ensemble.load(folder / "weights.safetensors", task, config.architecture)  # rounded to half precision, as users have it
-    seen = {name: _inputs(task, part, index) for index, (name, part) in enumerate(parts.items())}
-    domain = DomainIndex.fit(seen["train"], seen["select"])
+    seen = {name: drawn_inputs(task, part, index) for index, (name, part) in enumerate(parts.items())}
+    position = {name: task.position(task.source(part), seen[name]) for name, part in parts.items()}
+    domain = DomainIndex.fit(position["train"], position["select"])
     said = {name: ensemble(seen[name], torch.as_tensor(parts[name].absorber)) for name in ("select", "calibrate")}
     elements = sorted(sites_per_element(parts["train"]).items())
     shifts = dataset.edge_shifts(task.kind)
@@ -142,7 +143,7 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
     return ModelBundle.load(folder)
 
 
-def _inputs(task: Task, part: SiteTable, seed: int) -> torch.Tensor:
+def drawn_inputs(task: Task, part: SiteTable, seed: int) -> torch.Tensor:
     """Network inputs of a part, of one random draw a site where the task has draws: what calibration must hold for."""
     return task.inputs(task.source(part), torch.Generator().manual_seed(seed))
 
@@ -179,7 +180,11 @@ def _calibrate(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: 
         return {"factors": list(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected).factors)}
     columns, errors = {}, {}
     for name, own in said.items():
-        columns[name] = (own.stated[:, 0].double().numpy(), curve_spread(own.spread.numpy(), task.kind), domain.score(seen[name]))
+        columns[name] = (
+            own.stated[:, 0].double().numpy(),
+            curve_spread(own.spread.numpy(), task.kind),
+            domain.score(task.position(task.source(parts[name]), seen[name])),
+        )
         errors[name] = numpy_curve_error(own.value.numpy(), parts[name].target, task.kind)
     model = ErrorModel.fit(errors["select"], *columns["select"])
     mean = absorber_mean(parts["train"].target, parts["train"].absorber)[part.absorber]

@@ -46,14 +46,15 @@ def _forward(bundle: ModelBundle, train: SiteTable, part: SiteTable, inputs: tor
     kind = bundle.task.kind
     said = bundle.ensemble(inputs, torch.as_tensor(part.absorber))
     calibration = ForwardCalibration.from_json(bundle.card["calibration"])
-    scores = bundle.domain.score(inputs)
+    position = bundle.task.position(bundle.task.source(part), inputs)
+    scores = bundle.domain.score(position)
     expected = calibration.error_model(said.stated[:, 0].double().numpy(), curve_spread(said.spread.numpy(), kind), scores)
     value, target = said.value.double().numpy(), part.target.astype(np.float64)
     error = numpy_curve_error(value, target, kind)
     mean = absorber_mean(train.target, train.absorber)[part.absorber]
     baseline = numpy_curve_error(mean, target, kind)
     ratio = np.abs(value - target) / (expected[:, None] * np.array(calibration.profile))
-    outside = np.array([bool(reason) for reason in bundle.outside(inputs, part.absorber)])
+    outside = np.array([bool(reason) for reason in bundle.outside(position, part.absorber)])
     accepted = (expected <= calibration.threshold) & ~outside
     used = slice(None) if kind == "XANES" else (EXAFS_GRID >= 3.0) & (EXAFS_GRID <= 12.0)
     weight = curve_weight(kind).numpy()[used]

@@ -15,6 +15,7 @@ from pymatgen.core import Structure
 
 from .dataset import MAX_Z, THERMAL_DRAWS, Dataset, Holdout, SiteTable
 from .errors import DatasetError, SpectrumError
+from .features import site_rows
 from .reference import read_reference
 from .reference.library import K_GRID
 from .sitecache import SiteCache, SiteFacts, StructureFacts, structure_hash
@@ -230,7 +231,7 @@ class _Builder:
             "shell": shell,
             "mean_distance": site.shell.mean_distance,
             "nearest_distance": site.shell.nearest_distance,
-            "features": site.features,
+            "features": site_rows(record.structure, [record.site], site.features[None])[0],
         }
 
     def dataset(self) -> Dataset:

@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from .dataset import SiteTable
 from .errors import DatasetError, ModelError
 from .models.ensemble import Architecture, Ensemble
-from .models.networks import SiteNetwork
+from .models.networks import PathNetwork, SiteNetwork
 from .models.tasks import Task
 
 
@@ -43,7 +43,7 @@ class TrainingOptions:
 class SiteModule(lightning.LightningModule):
     """A network and its task."""
 
-    def __init__(self, task: Task, network: SiteNetwork, options: TrainingOptions, steps: int, seed: int) -> None:
+    def __init__(self, task: Task, network: SiteNetwork | PathNetwork, options: TrainingOptions, steps: int, seed: int) -> None:
         super().__init__()
         self.task, self.network, self.options, self.steps, self.seed = task, network, options, steps, seed
         self._generator: torch.Generator | None = None
@@ -91,7 +91,7 @@ class KeepBest(Callback):
         if loss < self.loss:
             self.loss = loss
             network = pl_module.network
-            assert isinstance(network, SiteNetwork)
+            assert isinstance(network, SiteNetwork | PathNetwork)
             self.state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
@@ -126,7 +126,7 @@ def train_ensemble(
 
 def _train_member(
     task: Task, train: SiteTable, select: SiteTable, architecture: Architecture, options: TrainingOptions, seed: int
-) -> tuple[SiteNetwork, float]:
+) -> tuple[SiteNetwork | PathNetwork, float]:
     lightning.seed_everything(seed, verbose=False)
     network = architecture.build(task)
     source = task.source(train)
@@ -149,7 +149,7 @@ def _train_member(
             deterministic="warn",
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, _loader(task, train, options.batch_size, True), _loader(task, select, 2048, False))
+        trainer.fit(module, _loader(task, train, options.batch_size, True), _loader(task, select, 4 * options.batch_size, False))
     if not best.state:
         raise ModelError(f"{task.label} gave no finite select loss in {options.epochs} epochs; lower the learning rate.")
     network.load_state_dict(best.state)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from ..errors import ModelError
-from .networks import SiteNetwork
+from .networks import PathNetwork, SiteNetwork
 from .tasks import Task
 
 
@@ -20,8 +21,10 @@ class Architecture:
     depth: int = 2
     dropout: float = 0.1
 
-    def build(self, task: Task) -> SiteNetwork:
-        """A network of this size for a task."""
+    def build(self, task: Task) -> SiteNetwork | PathNetwork:
+        """A network of this size for a task; EXAFS is a sum over paths, whose ranks and knots are its own."""
+        if task.name == "forward" and task.kind == "EXAFS":
+            return PathNetwork(self.width // 2, dropout=self.dropout)
         return SiteNetwork(task.n_in, task.n_out, task.n_error, **asdict(self))
 
 
@@ -43,7 +46,7 @@ class Prediction:
 class Ensemble:
     """Trained networks of one task."""
 
-    def __init__(self, task: Task, members: list[SiteNetwork]) -> None:
+    def __init__(self, task: Task, members: Sequence[SiteNetwork | PathNetwork]) -> None:
         if not members:
             raise ModelError(f"the {task.label} model has no networks; train it again.")
         self.task = task
@@ -51,8 +54,9 @@ class Ensemble:
 
     @torch.inference_mode()
     def __call__(self, inputs: torch.Tensor, absorber: torch.Tensor) -> Prediction:
-        """Answer for inputs (n, n_in) and absorbers (n,), in batches of 4096."""
-        parts = [self._answer(x, z) for x, z in zip(inputs.split(4096), absorber.split(4096), strict=True)]
+        """Answer for inputs (n, n_in) and absorbers (n,), in batches that fit into 1 GB."""
+        size = 256 if self.task.label == "forward-EXAFS" else 4096  # a sum over paths holds n x neighbours x k numbers
+        parts = [self._answer(x, z) for x, z in zip(inputs.split(size), absorber.split(size), strict=True)]
         return Prediction(*(torch.cat([getattr(part, name) for part in parts]) for name in ("value", "stated", "spread")))
 
     def _answer(self, x: torch.Tensor, z: torch.Tensor) -> Prediction:
@@ -70,7 +74,7 @@ class Ensemble:
         tensors = {}
         for index, member in enumerate(self.members):
             for name, tensor in member.state_dict().items():
-                kept = tensor if name in ("mean", "scale", "start") else tensor.half()
+                kept = tensor if name in ("mean", "scale", "start", "mean_free_path") else tensor.half()
                 tensors[f"{index}.{name}"] = kept.contiguous()
         save_file(tensors, path)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..dataset import GRIDS, MAX_Z, SiteTable
 from ..errors import ModelError
+from ..features import MAX_NEIGHBOURS
 from ..sevennet import SevenNetFeatures
 from ..spectrum import EXAFS_GRID, Kind
 from .views import choose, draw, view, view_size
@@ -43,7 +44,9 @@ class Task:
     @property
     def n_in(self) -> int:
         """Length of a network's input."""
-        return SevenNetFeatures.size if self.name == "forward" else view_size(self.kind)
+        if self.name != "forward":
+            return view_size(self.kind)
+        return SevenNetFeatures.size if self.kind == "XANES" else 2 * MAX_NEIGHBOURS
 
     @property
     def n_out(self) -> int:
@@ -56,7 +59,7 @@ class Task:
         return {"forward": 1, "neighbours": 0, "distance": len(DISTANCE_OUTPUTS)}[self.name]
 
     def source(self, table: SiteTable) -> torch.Tensor:
-        """What a network's input is made of: SevenNet features (n, f), or curves (n, 1 + draws, grid) that `inputs` turns into views."""
+        """What a network's input is made of: features of sites (n, SITE_SIZE), or curves (n, 1 + draws, grid)."""
         if self.name == "forward":
             return torch.as_tensor(table.features, dtype=torch.float32)
         return torch.as_tensor(np.concatenate([table.curve[:, None], table.thermal], axis=1), dtype=torch.float32)
@@ -71,12 +74,19 @@ class Task:
         return torch.as_tensor(np.stack(columns, axis=1), dtype=torch.float32)
 
     def inputs(self, source: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Network inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves."""
+        """Network inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves.
+
+        XANES is predicted from SevenNet features, EXAFS from the neighbours themselves.
+        """
         if self.name == "forward":
-            return source
+            return source[:, : SevenNetFeatures.size] if self.kind == "XANES" else source[:, SevenNetFeatures.size :]
         if generator is None:
             return view(source[:, 0], self.kind)
         return view(draw(choose(source, generator), self.kind, generator), self.kind)
+
+    def position(self, source: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, m) what tells how far a question lies from the training data: SevenNet features forward, the view backward."""
+        return source[:, : SevenNetFeatures.size] if self.name == "forward" else inputs
 
     def start(self, table: SiteTable) -> torch.Tensor:
         """(`n_out`,) the value a network starts from: the mean over all sites, in the network's own scale.

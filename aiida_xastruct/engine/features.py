@@ -1,0 +1,45 @@
+"""A site as forward models see it: SevenNet features of the absorber, then its neighbours one by one.
+
+Row layout, (SITE_SIZE,): `SevenNetFeatures.size` learned features; `MAX_NEIGHBOURS` distances in angstrom, increasing, zero where there are
+fewer neighbours; their atomic numbers in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Structure
+
+from .sevennet import SevenNetFeatures, shared_features
+
+#: Distance up to which atoms scatter, angstrom: half the longest path that FEFF's EXAFS runs follow.
+NEIGHBOUR_RADIUS = 6.0
+
+#: The nearest neighbours kept; 1 % of Materials Project sites have more within the radius.
+MAX_NEIGHBOURS = 128
+
+SITE_SIZE = SevenNetFeatures.size + 2 * MAX_NEIGHBOURS
+
+
+def neighbour_rows(structure: Structure, sites: Sequence[int]) -> NDArray[np.float32]:
+    """(len(sites), 2 MAX_NEIGHBOURS) distances and atomic numbers of the atoms around each site."""
+    rows = np.zeros((len(sites), 2, MAX_NEIGHBOURS), dtype=np.float32)
+    if len(sites) == 0:
+        return rows.reshape(0, -1)
+    numbers = np.array([site.specie.Z for site in structure])
+    centre, neighbour, _, distance = structure.get_neighbor_list(NEIGHBOUR_RADIUS, [structure[site] for site in sites], exclude_self=True)
+    for row in range(len(sites)):
+        own = np.flatnonzero(centre == row)
+        nearest = own[np.argsort(distance[own], kind="stable")[:MAX_NEIGHBOURS]]
+        rows[row, 0, : len(nearest)] = distance[nearest]
+        rows[row, 1, : len(nearest)] = numbers[neighbour[nearest]]
+    return rows.reshape(len(sites), -1)
+
+
+def site_rows(structure: Structure, sites: Sequence[int], learned: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """(len(sites), SITE_SIZE) features of sites; `learned` (len(sites), SevenNetFeatures.size) where they are known already."""
+    if learned is None:
+        learned = shared_features()([structure], [sites])[0]
+    return np.concatenate([learned, neighbour_rows(structure, sites)], axis=1).astype(np.float32)
