@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import __version__
 from . import ALGORITHM_VERSION
 from .bundle import FAMILY_CARD, ModelBundle
 from .content import content_hash
@@ -128,7 +129,8 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
         "training_sites": {_symbol(z): count for z, count in elements},
         "training_data_hash": data_hash,
         "features": content_hash(SEVENNET) if task.name == "forward" else "",
-        "engine_version": "/".join(dataset.engines),
+        "engine_version": __version__,
+        "reference_programs": dataset.engines,
         "algorithm_version": ALGORITHM_VERSION[task.name],
         "architecture": asdict(config.architecture),
         "training": {**asdict(config.training), "progress": False, "best_select_loss": losses},
