@@ -2,8 +2,8 @@
 
     python benchmarks/feff_coverage.py --folder /tmp/coverage --kind EXAFS --exclude ../shared/data/holdout_formulas.txt
 
-The sites are the first of the library's round robin over the AMCSD with seed 0. The AiiDA profile is one of its own in `--folder`; elements already in
-its results file are not computed again. The bar (issue 3): at least 78 of 80, XANES fast and EXAFS each.
+The sites are the first of the library's round robin over the AMCSD with seed 0. The AiiDA profile is one of its own in
+`--folder`; elements in its results file stay. The bar (issue 3): at least 78 of 80, XANES fast and EXAFS each.
 """
 
 from __future__ import annotations
