@@ -2,8 +2,8 @@
 
     python benchmarks/feff_engines.py
 
-FEFF 6L as xraylarch ships it ends with its paths (feffNNNN.dat); larch sums them. Its deck has a HOLE card and no EDGE card, and knows neither S02
-nor EXAFS. It estimates the Fermi level without overlapping spheres, so its k starts elsewhere: R2 is given as it is and with E0 moved.
+FEFF 6L as xraylarch ships it ends with its paths (feffNNNN.dat); larch sums them. Its deck has a HOLE card and no EDGE card, and
+knows neither S02 nor EXAFS. It estimates the Fermi level differently, so its k starts elsewhere: R2 is given as it is and with E0 moved.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def crystals() -> dict[str, Structure]:
 
 
 def by_spectrum(structure: Structure, engine: str) -> NDArray[np.float64]:
-    """chi on `K` by FEFF10 or FEFF 8.5L."""
+    """The chi on `K` by FEFF10 or FEFF 8.5L."""
     k, chi = chi_k(compute(structure, 0, FeffParameters(kind="EXAFS", engine=engine)).spectrum)
     return np.asarray(np.interp(K, k, chi))
 
 
 def by_paths(structure: Structure) -> NDArray[np.float64]:
-    """chi on `K` by FEFF 6L."""
+    """The chi on `K` by FEFF 6L."""
     from larch import Group
     from larch.xafs import feffpath, path2chi
 
