@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 COVERAGE = 0.9
 
-#: An answer is for sale while answers like it are, on average, this much of the error of the absorber's mean spectrum.
+#: An answer stands without FEFF while answers like it have, on average, at most this share of the mean spectrum's error.
 RISK_OF_BASELINE = 0.5
 
 #: An absorber with fewer training sites than this is outside the domain.
@@ -85,7 +85,7 @@ class ForwardCalibration:
         simultaneous: factor on profile x expected error for a band that holds 90 % of whole spectra.
         pointwise: the same for 90 % of points.
         threshold: expected error above which FEFF answers.
-        risk_target: mean error that accepted answers have at that threshold, on the calibrate part.
+        risk_target: true error that an accepted answer may have on average over answers like it.
         accepted: share of the calibrate part below the threshold.
     """
 
@@ -133,23 +133,26 @@ class ForwardCalibration:
 
 
 def risk_threshold(expected: Array, error: Array, risk: float) -> tuple[float, float]:
-    """Where the risk-coverage curve crosses a risk.
+    """Up to which expected error an answer is good enough.
+
+    The true error as a rising function of the expected one (isotonic regression) is the marginal risk of accepting one more answer; the
+    threshold is where it crosses `risk`, so that no answer is accepted on the strength of better ones beside it.
 
     Args:
         expected: (n,) expected errors.
         error: (n,) true errors.
-        risk: mean error that accepted answers may have.
+        risk: true error that an accepted answer may have on average over answers like it.
 
     Returns:
-        the largest expected error up to which the mean true error stays within `risk` (0 if nowhere), and the share accepted.
+        the largest accepted expected error (0 if none is), and the share accepted.
     """
-    order = np.argsort(expected)
-    running = np.cumsum(error[order]) / np.arange(1, len(order) + 1)
-    within = np.flatnonzero(running <= risk)
-    if len(within) == 0:
+    from sklearn.isotonic import IsotonicRegression
+
+    marginal = IsotonicRegression().fit_transform(expected, error)
+    accepted = marginal <= risk
+    if not accepted.any():
         return 0.0, 0.0
-    last = int(within[-1])
-    return float(expected[order][last]), (last + 1) / len(order)
+    return float(expected[accepted].max()), float(accepted.mean())
 
 
 @dataclass(frozen=True)
