@@ -220,9 +220,24 @@ class ModelBundle:
             )
         return answers
 
+    def edge_shift(self, element: str, engine: str = "") -> float:
+        """Where FEFF puts an element's edge: eV above the tabulated one.
+
+        The median over the training spectra of the element by `engine`, or by the engine that most of them come from. Between elements
+        that have spectra it is a straight line in Z, for K and L3 edges apart: FEFF's offset is smooth in Z.
+        """
+        own = self.card["edge_shift_by_engine"].get(engine, {})
+        if element in own:
+            return float(own[element])
+        known = {name: shift for name, shift in self.card["edge_shift"].items() if edge_of(name) == edge_of(element)}
+        if not known:
+            return 0.0
+        z, shifts = zip(*sorted((atomic_number(name), shift) for name, shift in known.items()), strict=True)
+        return float(np.interp(atomic_number(element), z, shifts))
+
     def _spectrum(self, element: str, mu: NDArray[np.float64]) -> Spectrum:
         edge = edge_of(element)
-        e0 = tabulated_edge(element, edge) + self.card["edge_shift"].get(element, 0.0)
+        e0 = tabulated_edge(element, edge) + self.edge_shift(element)
         grid = GRIDS[self.task.kind]
         energy = e0 + (k_to_energy(grid) if self.task.kind == "EXAFS" else grid)
         settings = {"model": self.card["training_data_hash"][:12], "algorithm_version": self.card["algorithm_version"]}

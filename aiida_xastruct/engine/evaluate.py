@@ -98,9 +98,7 @@ def feff_curve(bundle: ModelBundle, flat: FloatArray, grid_energy: FloatArray, s
     Returns:
         (n,) mu on `spectrum.energy`.
     """
-    shifts = bundle.card["edge_shift_by_engine"].get(engine, {})
-    usual = bundle.card["edge_shift"].get(spectrum.absorber, 0.0)
-    edge = tabulated_edge(spectrum.absorber, spectrum.edge) + shifts.get(spectrum.absorber, usual)
+    edge = tabulated_edge(spectrum.absorber, spectrum.edge) + bundle.edge_shift(spectrum.absorber, engine)
     if spectrum.kind == "EXAFS":
         e0 = find_e0(spectrum)
         value = np.interp(spectrum.energy - e0, grid_energy, flat, left=1.0, right=1.0)
