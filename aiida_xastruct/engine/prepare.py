@@ -79,35 +79,56 @@ def spectrum_of(row: dict[str, Any]) -> Spectrum:
         raise DatasetError(f"a spectrum lacks the column {error}; each line needs energy_eV, mu, absorber, edge and kind.") from error
 
 
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a `*.jsonl.gz`, one a line.
+
+    Raises:
+        DatasetError: if the file is missing, cut off, no gzip or no JSON.
+    """
+    try:
+        with gzip.open(path, "rt") as lines:
+            for line in lines:
+                yield json.loads(line)
+    except (OSError, EOFError, ValueError) as error:
+        raise DatasetError(f"{path.name} cannot be read as gzipped JSON lines ({error}); get or make the file again.") from error
+
+
 def read_jsonl_structures(path: Path) -> dict[str, Structure]:
-    """Structures by material id, from a `*.structures.jsonl.gz`."""
-    with gzip.open(path, "rt") as lines:
-        rows = (json.loads(line) for line in lines)
-        return {row["material_id"]: Structure(row["lattice"], row["species"], row["frac"]) for row in rows}
+    """Structures by material id, from a `*.structures.jsonl.gz`.
+
+    Raises:
+        DatasetError: if the file is damaged, or a line is no structure.
+    """
+    found = {}
+    for row in _lines(path):
+        try:
+            found[row["material_id"]] = Structure(row["lattice"], row["species"], row["frac"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"a line of {path.name} is no structure ({error}); each needs material_id, lattice, species and frac."
+            ) from error
+    return found
 
 
 def read_jsonl(spectra: Path, structures: Path) -> Iterator[Record]:
     """Records of a pair of files; the source is the file's name up to the first dot.
 
     Raises:
-        DatasetError: if a spectrum names a structure that is not there.
+        DatasetError: if a file is damaged, or a spectrum names a structure or a site that is not there.
     """
     source = spectra.name.split(".")[0]
     crystals = read_jsonl_structures(structures)
-    with gzip.open(spectra, "rt") as lines:
-        for line in lines:
-            row = json.loads(line)
-            if row["material_id"] not in crystals:
-                raise DatasetError(f"{spectra.name} names {row['material_id']}, which {structures.name} lacks; give the matching pair.")
-            yield Record(
-                source,
-                row["material_id"],
-                crystals[row["material_id"]],
-                row["site"],
-                spectrum_of(row),
-                row["engine"],
-                row.get("split") or "",
-            )
+    for row in _lines(spectra):
+        try:
+            material, site, engine = row["material_id"], row["site"], row["engine"]
+        except (KeyError, TypeError) as error:
+            raise DatasetError(f"a line of {spectra.name} lacks {error}; each needs material_id, site and engine.") from error
+        if material not in crystals:
+            raise DatasetError(f"{spectra.name} names {material}, which {structures.name} lacks; give the matching pair.")
+        crystal = crystals[material]
+        if site not in range(len(crystal)):
+            raise DatasetError(f"{spectra.name} names site {site} of {material}, which has {len(crystal)} sites; give the matching pair.")
+        yield Record(source, material, crystal, site, spectrum_of(row), engine, row.get("split") or "")
 
 
 def prepare(
