@@ -13,10 +13,8 @@ from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.engine.dataset import GRIDS, MAX_Z, Dataset, SiteTable
 from aiida_xastruct.engine.errors import XastructError
+from aiida_xastruct.engine.features import MAX_NEIGHBOURS, SITE_SIZE
 from aiida_xastruct.engine.spectrum import EXAFS_GRID, XANES_GRID
-
-#: Number of features that SevenNet gives an atom.
-FEATURES = 1024
 
 
 @contextmanager
@@ -86,8 +84,13 @@ def _table(kind: str, n: int, absorbers: tuple[int, ...], seed: int, materials: 
     shell = np.zeros((n, MAX_Z), dtype=np.uint8)
     shell[~metallic, 8] = 6
     shell[metallic, 29] = 12
-    features = random.normal(size=(n, FEATURES)).astype(np.float32) * 0.1
+    features = np.zeros((n, SITE_SIZE), dtype=np.float32)
+    features[:, : -2 * MAX_NEIGHBOURS] = 0.1 * random.normal(size=(n, SITE_SIZE - 2 * MAX_NEIGHBOURS))
     features[:, :16] = (distance[:, None] - 2.3) / 0.23
+    for row in range(n):
+        count = int(shell[row].sum())
+        features[row, -2 * MAX_NEIGHBOURS :][:count] = distance[row]
+        features[row, -MAX_NEIGHBOURS:][:count] = 29 if metallic[row] else 8
     return SiteTable(
         material=np.arange(n, dtype=np.int64) % materials,
         site=np.arange(n, dtype=np.int64),
