@@ -21,7 +21,10 @@ from sevenn.checkpoint import SevenNetCheckpoint
 CHECKPOINT = Path(sevenn.__file__).parent / "pretrained_potentials" / "SevenNet_0__11Jul2024" / "checkpoint_sevennet_0.pth"
 
 #: What of the training configuration says nothing about the network.
-TRAINING = ("optim", "scheduler", "loss", "continue", "epoch", "dataset", "_path", "seed", "log", "ddp", "rank", "world_size", "record", "batch", "data_", "device")
+TRAINING = (
+    *("optim", "scheduler", "loss", "continue", "epoch", "dataset", "_path", "seed", "log"),
+    *("ddp", "rank", "world_size", "record", "batch", "data_", "device"),
+)
 
 
 def main(target: Path) -> None:

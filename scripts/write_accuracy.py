@@ -63,8 +63,9 @@ def section(card: dict[str, Any]) -> list[str]:
     lines = [
         f"## {TITLES[card['task'] + '-' + card['kind']]}",
         "",
-        f"{len(card['elements'])} absorbers; {split['train']} sites to train on, {split['select']} to select, {split['calibrate']} to calibrate, "
-        f"{metrics['sites']} to report. Grouped by {split['grouped_by']}; split seed {split['seed']}; {card['training']['members']} networks.",
+        f"{len(card['elements'])} absorbers; {split['train']} sites to train on, {split['select']} to select, {split['calibrate']} to "
+        f"calibrate, {metrics['sites']} to report. Grouped by {split['grouped_by']}; split seed {split['seed']}; "
+        f"{card['training']['members']} networks.",
         "",
         f"| report part | model | {BASELINES[card['task']]} |",
         "|---|---|---|",
@@ -82,10 +83,10 @@ def main(family: Path, target: Path) -> None:
     lines = [
         "# Accuracy",
         "",
-        f"Family `{head['name']}`, version {head['version']}, trained on data `{head['training_data_hash'][:12]}`. No material of the exam "
-        "(`holdout_ids.txt`, and the twins in `holdout_formulas.txt`) is in it. Errors of XANES are of flat mu; those of EXAFS are of k^2 chi, in "
-        "1/angstrom^2. Inverse models are measured on random draws of each spectrum (thermal disorder, S0^2, shifts of E0, noise, short ranges), "
-        "not on FEFF's clean ones. One split and one seed: how the numbers scatter over splits is not measured yet.",
+        f"Family `{head['name']}`, version {head['version']}, trained on data `{head['training_data_hash'][:12]}`. No material of the "
+        "exam (`holdout_ids.txt`, and the twins in `holdout_formulas.txt`) is in it. Errors of XANES are of flat mu; those of EXAFS are of "
+        "k^2 chi, in 1/angstrom^2. Inverse models are measured on random draws of each spectrum (thermal disorder, S0^2, shifts of E0, "
+        "noise, short ranges), not on FEFF's clean ones. One split and one seed: how the numbers scatter over splits is not measured yet.",
         "",
         "Made by `python scripts/write_accuracy.py aiida_xastruct/pretrained/default docs/reference/accuracy.md`.",
         "",
