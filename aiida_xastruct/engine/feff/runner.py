@@ -121,9 +121,10 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
     if timeout is not None and timeout <= 0:
         raise FeffError(f"FEFF ran out of time before {name}; allow more or use a faster protocol.")
     with (folder / "xastruct-feff.out").open("ab") as out, (folder / "xastruct-feff.err").open("ab") as err:
-        # The pipe to its standard input is never written to; that it ends is the sign that we are gone.
+        # The pipe to its standard input is never written to; that it ends is the sign that we are gone. A process group of its own, but not
+        # a session of its own: Linux's autogroup scheduling shares the processor out by session, where nice would have no effect.
         process = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True
+            command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=err, preexec_fn=os.setpgrp
         )
         try:
             status = process.wait(timeout)

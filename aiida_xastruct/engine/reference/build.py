@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -263,7 +264,7 @@ def build(
         report: called after every site.
     """
     state.create()
-    os.nice(19)
+    _yield_processor()
     done, failed = state.known()
     skip = done | failed
     rejected = {str(value["source_id"]) for value in state.lines(REJECTED) if value["source"] == source}
@@ -369,6 +370,15 @@ def _collect(worker: Worker, state: State, progress: Progress) -> Worker:
         state.append(RECORDS, answer)
         progress.last = f"{task.source} {task.source_id} {task.absorber} {task.kind} {answer['wall_seconds']:.1f} s"
     return worker
+
+
+def _yield_processor() -> None:
+    """Take the lowest priority; where Linux shares the processor out by session, for the session too if it is this process's own."""
+    os.nice(19)
+    autogroup = Path("/proc/self/autogroup")
+    if autogroup.exists() and os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            autogroup.write_text("19")
 
 
 def _stop_flag() -> list[int]:
