@@ -119,34 +119,43 @@ class PredictWorkChain(WorkChain):
         self.ctx.sites = {_name(site): site for site in sites}
         try:
             family = find_family(self.inputs.family.value if "family" in self.inputs else None)
-            self.ctx.model = family.get_model("forward", self.inputs.kind.value)
         except XastructError as error:
             return self.exit_codes.ERROR_NO_MODEL.format(reason=str(error))
-        self.ctx.family = {"label": family.label, "model": self.ctx.model.content_hash}
         self.ctx.failures = {}
+        self.ctx.model = family.models.get(("forward", self.inputs.kind.value))
+        if self.ctx.model is None and self.inputs.fallback.value == "off":
+            kind = self.inputs.kind.value
+            return self.exit_codes.ERROR_NO_MODEL.format(reason=f"the family {family.label!r} has no forward model for {kind}; choose another.")
+        self.ctx.family = {"label": family.label, "model": self.ctx.model.content_hash if self.ctx.model else None}
         return None
 
     def predict(self) -> ExitCode | None:
-        """Ask the model about all sites; where it has no answer at all, that is a reason for FEFF."""
+        """Ask the model about all sites; where it has no answer at all, or there is no model, that is a reason for FEFF."""
+        self.ctx.model_answer, self.ctx.spectra, said = None, {}, {}
+        if self.ctx.model is None:
+            refused = f"the family {self.ctx.family['label']!r} has no forward model for {self.inputs.kind.value}."
+        elif (refused := self._ask_model()) is None:
+            said = self.ctx.model_answer.get_dict()
+        elif self.inputs.fallback.value == "off":
+            return self.exit_codes.ERROR_NO_ANSWER.format(reason=refused)
+        self.ctx.reasons = {name: said[name]["reason"] if name in said else refused for name in self.ctx.sites}
+        self.ctx.unsure = [name for name in self.ctx.sites if name not in said or said[name]["needs_reference"]]
+        for name in self.ctx.unsure:
+            self.report(f"{name}: the model is not enough: {self.ctx.reasons[name]}")
+        return None
+
+    def _ask_model(self) -> str | None:
+        """Keep the model's spectra of all sites and what it says about them; a sentence where it has none."""
         from ..calculations.functions.predict_spectra import predict_spectra
 
         outputs, node = predict_spectra.run_get_node(
             structure=self.inputs.structure, sites=List(list(self.ctx.sites.values())), kind=self.inputs.kind, model=self.ctx.model
         )
-        if node.is_finished_ok:
-            self.ctx.model_answer = outputs["answer"]
-            self.ctx.spectra = dict(outputs["spectra"])
-            self.out("model_spectra", dict(self.ctx.spectra))
-            said = self.ctx.model_answer.get_dict()
-        else:
-            self.ctx.model_answer, self.ctx.spectra, said = None, {}, {}
-            if self.inputs.fallback.value == "off":
-                return self.exit_codes.ERROR_NO_ANSWER.format(reason=node.exit_message or "the model failed; see its report.")
-        refused = f"the model has no answer: {node.exit_message}"
-        self.ctx.reasons = {name: said[name]["reason"] if name in said else refused for name in self.ctx.sites}
-        self.ctx.unsure = [name for name in self.ctx.sites if name not in said or said[name]["needs_reference"]]
-        for name in self.ctx.unsure:
-            self.report(f"{name}: the model is not enough: {self.ctx.reasons[name]}")
+        if not node.is_finished_ok:
+            return f"the model has no answer: {node.exit_message or 'see its report.'}"
+        self.ctx.model_answer = outputs["answer"]
+        self.ctx.spectra = dict(outputs["spectra"])
+        self.out("model_spectra", dict(self.ctx.spectra))
         return None
 
     def should_run_feff(self) -> bool:

@@ -139,6 +139,37 @@ def test_an_unknown_family_is_named(trusted: Any) -> None:
     assert "there is no model family 'mine'" in node.exit_message
 
 
+@pytest.fixture
+def inverse_only(aiida_profile_clean: Any, tmp_path: Any) -> str:
+    """Label of a family that has no forward model."""
+    import shutil
+
+    from aiida_xastruct.groups.family import SHIPPED, ModelFamily
+
+    folder = shutil.copytree(SHIPPED, tmp_path / "inverse", ignore=shutil.ignore_patterns("forward-*"))
+    return str(ModelFamily.install(folder, "inverse").label)
+
+
+def test_without_a_model_feff_answers(trusted: Any, inverse_only: str, feff: Any) -> None:
+    structure, absorber = trusted
+    outputs, node = run_get_node(build(structure, absorber, kind="EXAFS", code=feff, family=inverse_only))
+    assert node.is_finished_ok, node.exit_message
+    answer = outputs["answer"].get_dict()
+    assert (answer["method"], answer["family"]["model"]) == ("feff", None)
+    assert "no forward model for EXAFS" in answer["reason"]
+    assert "model_spectra" not in outputs
+
+
+def test_with_neither_model_nor_feff_there_is_no_answer(trusted: Any, inverse_only: str) -> None:
+    structure, absorber = trusted
+    outputs, node = run_get_node(build(structure, absorber, kind="EXAFS", family=inverse_only))
+    assert node.exit_status == 303
+    assert "no FEFF code was given" in node.exit_message
+    assert outputs == {}
+    _, node = run_get_node(build(structure, absorber, kind="EXAFS", family=inverse_only, fallback="off"))
+    assert node.exit_status == 302
+
+
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
