@@ -6,6 +6,7 @@ Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2005); for c
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,9 +37,8 @@ def conformal_quantile(scores: Array, coverage: float = COVERAGE) -> float:
     """
     rank = int(np.ceil((len(scores) + 1) * coverage))
     if rank > len(scores):
-        raise DatasetError(
-            f"{len(scores)} sites are too few to calibrate at {coverage:.0%}; give at least {int(coverage / (1 - coverage)) + 1}."
-        )
+        least = int(np.ceil(coverage / (1 - coverage) - 1e-9))
+        raise DatasetError(f"{len(scores)} sites are too few to calibrate at {coverage:.0%}; give at least {least}.")
     return float(np.sort(scores)[rank - 1])
 
 
@@ -104,7 +104,9 @@ class ForwardCalibration:
         """Learn from the calibrate part: expected (n,), value and target (n, grid) with NaN where unknown, errors (n,)."""
         residual = np.abs(value - target)
         scaled = residual / expected[:, None]
-        profile = np.sqrt(np.nanmean(scaled**2, axis=0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # no truth at a grid point: the next line fills it
+            profile = np.sqrt(np.nanmean(scaled**2, axis=0))
         profile = np.where(np.isfinite(profile), np.maximum(profile, 1e-3), np.nanmax(profile))
         ratio = scaled / profile
         risk = RISK_OF_BASELINE * float(baseline_error.mean())

@@ -32,8 +32,8 @@ def view(curve: torch.Tensor, kind: str) -> torch.Tensor:
         kind: XANES or EXAFS.
 
     Returns:
-        (b, `view_size`): for XANES the curve, its slope in 1/eV and where there is data; for EXAFS magnitude, real and imaginary part of
-        the windowed Fourier transform of k^2 chi, of all of it and of its halves below and above k = 7, where light and heavy
+        (b, `view_size`): for XANES the curve, twice its slope in 1/eV and where there is data; for EXAFS magnitude, real and imaginary
+        part of the windowed Fourier transform of k^2 chi, of all of it and of its halves below and above k = 7, where light and heavy
         neighbours scatter most.
     """
     known = torch.isfinite(curve)
