@@ -1,0 +1,172 @@
+"""Views show what is in a curve and nothing that is not; draws do to a curve what a measurement does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aiida_xastruct.engine.models.views import R_GRID, choose, draw, resample, view, view_size
+from aiida_xastruct.engine.spectrum import ETOK, EXAFS_GRID, XANES_GRID
+
+K = torch.tensor(EXAFS_GRID, dtype=torch.float32)
+E = torch.tensor(XANES_GRID, dtype=torch.float32)
+NAN = float("nan")
+
+
+def sine(distance, amplitude=1.0):
+    return (amplitude * torch.sin(2.0 * K * distance) / K**2)[None]
+
+
+def edge():
+    return (0.5 + torch.atan(E / 2.0) / torch.pi)[None]
+
+
+def magnitude(curve):
+    return view(curve, "EXAFS")[0, : len(R_GRID)]
+
+
+@pytest.mark.parametrize(("kind", "grid"), [("XANES", XANES_GRID), ("EXAFS", EXAFS_GRID)])
+def test_shapes(kind, grid):
+    assert view(torch.zeros(5, len(grid)), kind).shape == (5, view_size(kind))
+
+
+@pytest.mark.parametrize("kind", ["XANES", "EXAFS"])
+@pytest.mark.parametrize("hidden", ["start", "end", "middle", "all"])
+def test_missing_data_never_become_nan(kind, hidden):
+    curve = torch.randn(3, len(XANES_GRID if kind == "XANES" else EXAFS_GRID), generator=torch.Generator().manual_seed(0))
+    curve[1, {"start": slice(0, 30), "end": slice(70, None), "middle": slice(40, 60), "all": slice(None)}[hidden]] = NAN
+    features = view(curve, kind)
+    assert torch.isfinite(features).all()
+    assert torch.equal(features[0], view(curve[:1], kind)[0])  # a neighbour's gap changes nothing
+
+
+def test_xanes_view_is_curve_slope_and_mask():
+    curve = edge()
+    curve[0, :20] = NAN
+    value, slope, known = view(curve, "XANES")[0].split(len(XANES_GRID))
+    assert torch.equal(known, torch.isfinite(curve[0]).float())
+    assert (value[:20] == 0).all()
+    assert torch.equal(value[20:], curve[0, 20:])
+    # twice the slope of the arctangent, in 1/eV, where both sides are known, and none at the start of the data
+    expected = 2.0 / (torch.pi * 2.0 * (1.0 + (E / 2.0) ** 2))
+    torch.testing.assert_close(slope[21:-1], expected[21:-1], atol=1e-2, rtol=0.0)
+    assert (slope[:21] == 0).all()
+
+
+@pytest.mark.parametrize("distance", [1.6, 2.0, 2.5, 3.3, 4.8])
+def test_a_pure_sine_peaks_at_its_distance(distance):
+    assert float(R_GRID[magnitude(sine(distance)).argmax()]) == pytest.approx(distance, abs=0.08)
+
+
+def test_two_shells_are_two_peaks():
+    found = magnitude(sine(2.0) + sine(3.5))
+    near, between, far = (float(found[(R_GRID - at).abs().argmin()]) for at in (2.0, 2.75, 3.5))
+    assert near > 5 * between
+    assert far > 5 * between
+
+
+def test_the_transform_is_linear_in_amplitude():
+    torch.testing.assert_close(magnitude(sine(2.2, 3.0)), 3.0 * magnitude(sine(2.2)), rtol=1e-4, atol=1e-4)
+
+
+def test_light_and_heavy_neighbours_scatter_into_different_halves():
+    """The low-k half sees a shell that dies out early, the high-k half one that starts late."""
+    n = len(R_GRID)
+    early, late = sine(2.0) * (K < 6.5), sine(2.0) * (K > 7.5)
+    for curve, strong, weak in ((early, 1, 2), (late, 2, 1)):
+        parts = view(curve, "EXAFS")[0].split(3 * n)
+        assert parts[strong][:n].max() > 3 * parts[weak][:n].max()
+
+
+def test_a_short_range_keeps_the_peak():
+    curve = sine(2.4)
+    curve[0, (K < 3.0) | (K > 10.0)] = NAN
+    found = magnitude(curve)
+    assert float(R_GRID[found.argmax()]) == pytest.approx(2.4, abs=0.1)
+    assert found.max() < magnitude(sine(2.4)).max()
+
+
+# ---------------------------------------------------------------- draws
+
+
+@pytest.mark.parametrize(("kind", "curve"), [("XANES", edge()), ("EXAFS", sine(2.2))])
+def test_draws_repeat_with_the_seed_and_differ_without(kind, curve):
+    many = curve.repeat(50, 1)
+    one, same, other = (draw(many, kind, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(torch.nan_to_num(one), torch.nan_to_num(same))
+    assert not torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+    assert one.shape == many.shape
+    assert torch.isfinite(view(one, kind)).all()
+
+
+@pytest.mark.parametrize(("kind", "curve"), [("XANES", edge()), ("EXAFS", sine(2.2))])
+def test_a_fifth_of_the_draws_changes_nothing(kind, curve):
+    many = curve.repeat(2000, 1)
+    drawn = draw(many, kind, torch.Generator().manual_seed(0))
+    untouched = (drawn == many).all(dim=1).float().mean()
+    assert 0.15 < float(untouched) < 0.25
+
+
+def test_a_temperature_lowers_the_amplitude_most_far_out():
+    """exp(-2 sigma^2 k^2) and S0^2 take away, noise adds a little: the mean over many draws must fall, and faster at high k."""
+    many = sine(2.2).repeat(4000, 1)
+    drawn = torch.nan_to_num(draw(many, "EXAFS", torch.Generator().manual_seed(3)))
+    ratio = {}
+    for name, window in (("low", (K > 4) & (K < 6)), ("high", (K > 7) & (K < 9))):
+        ratio[name] = float((drawn[:, window] ** 2).mean().sqrt() / (many[:, window] ** 2).mean().sqrt())
+    assert ratio["low"] < 0.9
+    assert ratio["high"] < ratio["low"] - 0.05
+
+
+def test_noise_and_range_of_a_draw_are_a_measurements():
+    drawn = draw(torch.zeros(3000, len(K)), "EXAFS", torch.Generator().manual_seed(4))
+    known = torch.isfinite(drawn)
+    assert float(known[:, K < 1.99].float().sum()) == 0
+    assert 0.3 < float(known[:, -1].float().mean()) < 0.9  # some scans end early
+    assert known[:, (K > 4.0) & (K < 8.5)].all()
+    weighted = (torch.nan_to_num(drawn) * K**2).abs()
+    assert float(weighted.max()) < 5.0
+
+
+def test_a_xanes_draw_moves_the_edge_by_about_the_e0_error():
+    drawn = draw(edge().repeat(3000, 1), "XANES", torch.Generator().manual_seed(5))
+    first = (torch.nan_to_num(drawn) > 0.5).float().argmax(dim=1)
+    shift = E[first] - E[(edge()[0] > 0.5).float().argmax()]
+    assert abs(float(shift.mean())) < 0.3  # half a grid step, and noise
+    assert 0.8 < float(shift.std()) < 2.0
+
+
+def test_a_draw_fills_no_gap():
+    curve = edge().repeat(200, 1)
+    curve[:, :30] = NAN
+    drawn = draw(curve, "XANES", torch.Generator().manual_seed(0))
+    assert torch.isnan(drawn[:, :15]).all()  # 15 steps are five standard deviations of the shift
+
+
+def test_an_e0_shift_moves_chi_in_k():
+    """A choice of E0 five eV higher: k^2 shrinks by ETOK * 5 everywhere."""
+    shifted = torch.sqrt(K**2 + ETOK * 5.0)
+    position = ((shifted - K[0]) / (K[1] - K[0]))[None]
+    found = resample(sine(2.0), position)[0]
+    expected = torch.sin(2.0 * shifted * 2.0) / shifted**2
+    inside = shifted <= K[-1]
+    torch.testing.assert_close(found[inside], expected[inside], atol=2e-3, rtol=0.0)
+    assert torch.isnan(found[~inside]).all()
+
+
+def test_choose_takes_only_curves_with_data():
+    curves = torch.full((300, 3, 4), NAN)
+    curves[:, 0], curves[:, 2] = 1.0, 3.0
+    chosen = choose(curves, torch.Generator().manual_seed(0))
+    assert set(chosen[:, 0].tolist()) == {1.0, 3.0}
+    assert 0.35 < float((chosen[:, 0] == 3.0).float().mean()) < 0.65
+
+
+def test_resampling_at_the_points_is_exact():
+    curve = torch.tensor([[1.0, 4.0, 9.0]])
+    found = resample(curve, torch.tensor([[0.0, 1.0, 2.0]]))
+    assert found.tolist() == curve.tolist()
+    half = resample(curve, torch.tensor([[0.5, 1.5, 2.5]]))[0]
+    assert half[:2].tolist() == [2.5, 6.5]
+    assert np.isnan(half[2].item())
