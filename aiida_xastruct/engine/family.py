@@ -13,7 +13,7 @@ import torch
 
 from .. import __version__
 from . import ALGORITHM_VERSION
-from .bundle import FAMILY_CARD, ModelBundle
+from .bundle import CARD, FAMILY_CARD, ModelBundle
 from .content import content_hash
 from .dataset import Dataset, SiteTable
 from .errors import DatasetError, XastructError
@@ -36,6 +36,8 @@ from .spectrum import edge_of
 from .training import TrainingOptions, train_ensemble
 
 TASKS = ("forward", "neighbours", "distance")
+
+MATERIALS = "materials.txt"
 
 
 @dataclass(frozen=True)
@@ -93,18 +95,32 @@ def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Calla
     """
     labels = config.tasks or tuple(f"{task}-{kind}" for kind in dataset.tables for task in TASKS)
     data_hash = dataset.content_hash()
-    models = {}
     for label in labels:
         name, _, kind = label.partition("-")
         task = Task(name, kind)  # type: ignore[arg-type]  # Task checks both
         if kind not in dataset.tables:
             raise DatasetError(f"the dataset has no {kind} spectra, so {label} cannot be trained.")
         bundle = make_model(task, dataset, config, data_hash, folder / label)
-        models[label] = bundle.card["metrics"]
         say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
-    card = {"name": config.name, "version": config.version, "training_data_hash": data_hash, "models": sorted(models)}
+    return write_family_card(dataset, config, folder)
+
+
+def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path) -> dict[str, Any]:
+    """Write `family.json`, and `materials.txt`: every material that the family has seen, so that anyone can check what it has not.
+
+    Returns:
+        the content of `family.json`.
+    """
+    card = {
+        "name": config.name,
+        "version": config.version,
+        "training_data_hash": dataset.content_hash(),
+        "models": sorted(path.parent.name for path in folder.glob(f"*/{CARD}")),
+    }
     (folder / FAMILY_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    return {**card, "metrics": models}
+    lines = sorted(f"{item['source']} {item['source_id']} {item['formula']} {item['space_group']}" for item in dataset.materials)
+    (folder / MATERIALS).write_text("\n".join(lines) + "\n")
+    return card
 
 
 def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: str, folder: Path) -> ModelBundle:
