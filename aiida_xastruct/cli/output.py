@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -36,11 +37,17 @@ def echo_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bo
 
     table = Table(*columns, box=box.SIMPLE)
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*map(_cell, row))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
     console.print(table)
+
+
+def _cell(value: Any) -> str:
+    """A value as a table shows it: nothing for None, eight digits of a SHA-256."""
+    text = "" if value is None else str(value)
+    return text[:8] if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
 def echo_mapping(content: Mapping[str, Any], as_json: bool) -> None:
