@@ -1,4 +1,4 @@
-"""`python -m aiida_xastruct.engine.reference build|status|export`: the reference library where AiiDA is not installed."""
+"""`python -m aiida_xastruct.engine.reference build|status|export|offsets`: the reference library where AiiDA is not installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import XastructError
-from .command import build_command, export_command, status_command
+from .command import build_command, export_command, offsets_command, status_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     build.add_argument("--seed", type=int, help="order of elements and structures (random)")
     build.add_argument("--limit", type=int, help="stop after so many sites")
     status = commands.add_parser("status", help="unique sites by element; failures")
+    offsets = commands.add_parser("offsets", help="FEFF's edge minus the tabulated one by element, over the library")
+    offsets.add_argument("--library", type=Path, required=True, help="the library folder")
     export = commands.add_parser("export", help="write the records that the library lacks as new shards")
     for command, required in ((build, True), (status, False), (export, True)):
         command.add_argument("--state", type=Path, required=required, help="the state folder")
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         elif options.command == "status":
             print(status_command(options.state, options.library))
+        elif options.command == "offsets":
+            print(offsets_command(options.library))
         else:
             print(export_command(options.state, options.library))
     except (XastructError, OSError) as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import XastructError
-from ..spectrum import atomic_number
+from ..spectrum import atomic_number, tabulated_edge
 from .build import Excluded, Progress, build
-from .library import count_by_element, export, library_keys, shards
+from .library import count_by_element, export, library_keys, read_reference, shards
 from .state import FAILURES, RECORDS, REJECTED, State, key_of
 
 
@@ -99,6 +101,22 @@ def export_command(state: Path, library: Path) -> str:
     if not written:
         return f"{library} already holds every record of {state}."
     return "\n".join(f"{path} {path.stat().st_size / 1e6:.2f} MB" for path in written)
+
+
+def offsets_command(library: Path) -> str:
+    """FEFF's edge minus the tabulated one by edge and element: median and half-spread in eV over the library's EXAFS, one a line.
+
+    `engine/feff/offsets.py` holds these medians.
+    """
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record in read_reference(library, kinds=("EXAFS",)):
+        if record.e0 is not None:
+            found[record.edge, record.absorber].append(record.e0 - tabulated_edge(record.absorber, record.edge))
+    ordered = sorted(found.items(), key=lambda item: (item[0][0], atomic_number(item[0][1])))
+    return "\n".join(
+        f"{edge:2s} {element:2s} {np.median(values):7.1f} +- {(max(values) - min(values)) / 2:4.1f} ({len(values)} sites)"
+        for (edge, element), values in ordered
+    )
 
 
 def _totals(counts: Counter[str]) -> str:

@@ -107,6 +107,8 @@ def test_commands(built, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "4 unique sites of 4 absorbing elements" in shown
     assert "0 EXAFS, 0 XANES are not exported" in shown
+    assert main(["offsets", "--library", str(library)]) == 0
+    assert "K  Mg" in capsys.readouterr().out
     assert main(["export", "--state", str(tmp_path / "none"), "--library", str(library)]) == 1
     assert main(["build", "--state", str(tmp_path / "s"), "--kinds", "ELNES"]) == 1
     assert "holds no records" in (errors := capsys.readouterr().err)

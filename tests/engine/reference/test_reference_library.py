@@ -13,7 +13,7 @@ from aiida_xastruct.engine.reference import ReferenceRecord, export, library_key
 from aiida_xastruct.engine.reference.build import LIBRARY_PARAMETERS
 from aiida_xastruct.engine.reference.library import K_GRID, MAX_BYTES, _rounded, shards
 from aiida_xastruct.engine.reference.sources import AmcsdSource, fingerprint, read_structure
-from aiida_xastruct.engine.reference.state import FAILURES, RECORDS, REJECTED, State, unpack
+from aiida_xastruct.engine.reference.state import FAILURES, RECORDS, REJECTED, State, pack, unpack
 from aiida_xastruct.engine.spectrum import chi_k, find_e0
 
 
@@ -123,6 +123,18 @@ def test_another_format_is_refused(built, tmp_path):
         file.attrs["format"] = "xastruct-reference-9"
     with pytest.raises(DatasetError, match="reads 'xastruct-reference-1'"):
         list(read_reference(tmp_path, verify=False))
+
+
+def test_a_site_that_fails_the_sanity_check_is_left_out(built, tmp_path):
+    moved = State(tmp_path / "state")
+    moved.create()
+    for record in built.lines(RECORDS):
+        if record["absorber"] == "Cl":
+            record |= {"e0": record["e0"] + 40.0, "energy": pack(unpack(record["energy"]) + 40.0)}
+        moved.append(RECORDS, record)
+    export(moved, tmp_path / "library")
+    assert len(library_keys(tmp_path / "library")) == 4
+    assert sorted(record.absorber for record in read_reference(tmp_path / "library")) == ["Mg", "Na", "O"]
 
 
 def test_rounding_keeps_five_digits():
