@@ -134,8 +134,9 @@ def shards(folder: Path | str) -> list[Path]:
 
 
 def read_reference(folder: Path | str, kinds: tuple[str, ...] = ("EXAFS", "XANES"), verify: bool = True) -> Iterator[ReferenceRecord]:
-    """Every site of the library once, in the order of the shards' names; a site that two shards hold counts the first time, and one
-    that fails the sanity check of `engine.feff.output` does not count.
+    """Every sound site of the library once, in the order of the shards' names.
+
+    A site that two shards hold counts the first time; one that fails the sanity check of `engine.feff.output` does not count.
 
     Args:
         folder: the library, `reference/` of the repository.
