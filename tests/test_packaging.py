@@ -130,6 +130,15 @@ def test_dependencies_are_what_the_package_uses():
     check_dependencies(["aiida_xastruct", "examples"], PROJECT["dependencies"])
 
 
+def test_every_process_is_in_the_reference():
+    page = (ROOT / "docs" / "reference" / "processes.md").read_text()
+    for group in ("aiida.calculations", "aiida.workflows"):
+        for name, target in PROJECT["entry-points"][group].items():
+            is_function = name.startswith("xastruct.functions.")
+            line = f".. autofunction:: {target.replace(':', '.')}" if is_function else f".. process:: {group}:{name}"
+            assert f"{line}\n" in page, name
+
+
 def test_import_contracts_hold():
     from importlinter.cli import lint_imports
 
