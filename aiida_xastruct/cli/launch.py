@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,7 @@ def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
     from aiida.engine import run_get_node, submit
     from aiida.manage import get_manager
 
+    _reports_to_standard_error()
     try:
         builder = make_builder()
         if daemon:
@@ -64,6 +66,17 @@ def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
         return run_get_node(builder)
     except ValueError as error:
         raise XastructError(_AIIDA_PREFIX.sub("", str(error).strip())) from error
+
+
+def _reports_to_standard_error() -> None:
+    """Keep what workflows report out of the answer, which a program may read: AiiDA's command line prints both to the standard output."""
+    for handler in logging.getLogger("aiida").handlers:
+        handler.addFilter(_mark_for_standard_error)
+
+
+def _mark_for_standard_error(record: logging.LogRecord) -> bool:
+    record.err = True  # what AiiDA's CliHandler looks at
+    return True
 
 
 def report(node: Any) -> None:

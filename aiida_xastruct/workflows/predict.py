@@ -124,8 +124,8 @@ class PredictWorkChain(WorkChain):
         self.ctx.failures = {}
         self.ctx.model = family.models.get(("forward", self.inputs.kind.value))
         if self.ctx.model is None and self.inputs.fallback.value == "off":
-            kind = self.inputs.kind.value
-            return self.exit_codes.ERROR_NO_MODEL.format(reason=f"the family {family.label!r} has no forward model for {kind}; choose another.")
+            words = f"the family {family.label!r} has no forward model for {self.inputs.kind.value}; choose another."
+            return self.exit_codes.ERROR_NO_MODEL.format(reason=words)
         self.ctx.family = {"label": family.label, "model": self.ctx.model.content_hash if self.ctx.model else None}
         return None
 

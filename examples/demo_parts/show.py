@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from aiida.common.links import LinkType
-from aiida.orm import CalcJobNode, Code, Data, Node, ProcessNode, StructureData
+from aiida.orm import CalcJobNode, Code, Data, Dict, Node, ProcessNode, StructureData
 from rich.console import Console
 from rich.table import Table
 
@@ -124,6 +124,8 @@ def describe(node: Node) -> str:
         words = f"{node.process_label}, exit status {node.exit_status}"
     elif isinstance(node, ProcessNode):
         words = str(node.process_label)
+    elif isinstance(node, Dict):
+        words = f"of {', '.join(sorted(node.get_dict()))}"
     elif isinstance(node, Data):
         text = str(getattr(node, "value", "")) or (getattr(node, "filename", "") or node.label)
         words = text.replace("\n", " ")
