@@ -56,7 +56,7 @@ class FamilyConfig:
         """From the contents of a YAML file.
 
         Raises:
-            XastructError: naming an unknown key and those allowed.
+            XastructError: naming an unknown key and those allowed, or a value that cannot be used.
         """
         inner = {"architecture": Architecture, "training": TrainingOptions}
         values: dict[str, Any] = {}
@@ -64,9 +64,37 @@ class FamilyConfig:
         for key, value in data.items():
             if key in inner:
                 _check_keys(value, inner[key], f"{key}.")
-                value = inner[key](**value)
-            values[key] = tuple(value) if key == "tasks" else value
+                usual = inner[key]()
+                values[key] = inner[key](**{name: _usable(f"{key}.{name}", own, getattr(usual, name)) for name, own in value.items()})
+            elif key == "tasks":
+                if not isinstance(value, list | tuple):
+                    raise XastructError(f"tasks is {value!r}; give a list such as [forward-XANES].")
+                values[key] = tuple(value)
+            else:
+                values[key] = _usable(key, value, getattr(cls(), key))
         return cls(**values)
+
+
+#: Numbers that may be zero; all others must be larger.
+_ZERO_ALLOWED = ("seed", "split_seed", "depth", "dropout", "weight_decay")
+
+
+def _usable(key: str, value: Any, usual: Any) -> Any:
+    """A value of a configuration, if it is of the type of the usual one; text may be given as a number."""
+    name = key.rpartition(".")[2]
+    if name in ("devices", "precision"):  # Lightning takes several types, and checks them itself
+        return value
+    if isinstance(usual, str):
+        return str(value)
+    if isinstance(usual, bool):
+        if not isinstance(value, bool):
+            raise XastructError(f"{key} is {value!r}; give true or false.")
+        return value
+    allowed = (int,) if isinstance(usual, int) else (int, float)
+    if not isinstance(value, allowed) or isinstance(value, bool) or value < 0 or (value == 0 and name not in _ZERO_ALLOWED):
+        kind = "whole number" if isinstance(usual, int) else "number (in YAML 2.0e-3, not 2e-3)"
+        raise XastructError(f"{key} is {value!r}; give a {kind}{' of 0 or more' if name in _ZERO_ALLOWED else ' above 0'}.")
+    return value
 
 
 def _check_keys(data: Any, target: Any, prefix: str) -> None:
