@@ -1,0 +1,117 @@
+"""A family from a dataset, end to end: what is written, what the cards say, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aiida_xastruct.engine import ALGORITHM_VERSION
+from aiida_xastruct.engine.bundle import FamilyBundle
+from aiida_xastruct.engine.errors import DatasetError, ModelError, XastructError
+from aiida_xastruct.engine.family import FamilyConfig, make_family
+
+LABELS = ["distance-XANES", "forward-XANES", "neighbours-XANES"]
+
+
+def test_what_is_written(tiny_family):
+    folder, dataset, card, said = tiny_family
+    assert {path.name for path in folder.iterdir()} == {*LABELS, "family.json", "materials.txt"}
+    for label in LABELS:
+        assert sorted(path.name for path in (folder / label).iterdir()) == ["card.json", "domain.safetensors", "weights.safetensors"]
+    written = json.loads((folder / "family.json").read_text())
+    assert written["models"] == card["models"] == LABELS
+    assert written["name"] == "tiny"
+    assert written["training_data_hash"] == dataset.content_hash()
+    assert [line.split(":")[0] for line in said] == ["forward-XANES", "neighbours-XANES", "distance-XANES"]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_card_says_what_a_model_rests_on(tiny_family, label):
+    folder, dataset, _, _ = tiny_family
+    card = json.loads((folder / label / "card.json").read_text())
+    assert f"{card['task']}-{card['kind']}" == label
+    assert card["training_data_hash"] == dataset.content_hash()
+    assert card["algorithm_version"] == ALGORITHM_VERSION[card["task"]]
+    assert card["elements"] == ["Fe", "Cu"]
+    assert card["edges"] == ["K"]
+    parts = dataset.parts("XANES")
+    assert {name: card["split"][name] for name in parts} == {name: int(mask.sum()) for name, mask in parts.items()}
+    assert sum(card["training_sites"].values()) == card["split"]["train"]
+    assert card["metrics"]["report"]["sites"] == card["split"]["report"]
+    assert card["edge_shift"] == {"Fe": 15.0, "Cu": 15.0}
+    assert len(card["training"]["best_select_loss"]) == 2
+
+
+def test_the_report_part_is_seen_by_nothing_but_the_report(make_dataset, tiny_config, tiny_family, tmp_path):
+    """Change every report row: the weights, the domain and the calibration stay as they were."""
+    folder, dataset, _, _ = tiny_family
+    changed = make_dataset()
+    report = changed.parts("XANES")["report"]
+    for name in ("curve", "target", "features"):
+        getattr(changed.tables["XANES"], name)[report] *= -3.0
+    make_family(changed, FamilyConfig(**{**vars(tiny_config), "tasks": ("forward-XANES",)}), tmp_path)
+    for name in ("weights.safetensors", "domain.safetensors"):
+        assert (tmp_path / "forward-XANES" / name).read_bytes() == (folder / "forward-XANES" / name).read_bytes()
+    before, after = (json.loads((path / "forward-XANES" / "card.json").read_text()) for path in (folder, tmp_path))
+    assert before["calibration"] == after["calibration"]
+    assert before["metrics"] != after["metrics"]
+    assert before["training_data_hash"] != after["training_data_hash"] == changed.content_hash()
+    assert dataset.content_hash() == before["training_data_hash"]
+
+
+def test_exafs_models_are_made_and_answer(make_dataset, tiny_config, tmp_path):
+    dataset = make_dataset(kinds=("EXAFS",))
+    card = make_family(dataset, FamilyConfig(**{**vars(tiny_config), "tasks": ("forward-EXAFS",)}), tmp_path)
+    assert card["models"] == ["forward-EXAFS"]
+    features = dataset.tables["EXAFS"].features[:3]
+    answers = FamilyBundle.load(tmp_path).model("forward", "EXAFS").predict_from_features(features, ["Fe", "Cu", "Fe"])
+    assert [answer.spectrum.absorber for answer in answers] == ["Fe", "Cu", "Fe"]
+    assert all(answer.spectrum.kind == "EXAFS" and len(answer.spectrum) == 261 for answer in answers)
+
+
+def test_a_task_without_spectra_is_refused(make_dataset, tiny_config, tmp_path, refused):
+    with refused(DatasetError, "no EXAFS spectra", "forward-EXAFS"):
+        make_family(make_dataset(n=40), FamilyConfig(**{**vars(tiny_config), "tasks": ("forward-EXAFS",)}), tmp_path)
+
+
+def test_an_unknown_task_is_refused(make_dataset, tiny_config, tmp_path, refused):
+    with refused(ModelError, "is no task"):
+        make_family(make_dataset(n=40), FamilyConfig(**{**vars(tiny_config), "tasks": ("backward-XANES",)}), tmp_path)
+
+
+# ---------------------------------------------------------------- the configuration
+
+
+def test_a_configuration_is_read():
+    config = FamilyConfig.from_dict(
+        {"name": "mine", "tasks": ["forward-XANES"], "architecture": {"width": 32}, "training": {"epochs": 7}, "split_seed": 5}
+    )
+    assert (config.name, config.tasks, config.split_seed) == ("mine", ("forward-XANES",), 5)
+    assert (config.architecture.width, config.architecture.depth) == (32, 2)
+    assert (config.training.epochs, config.training.members) == (7, 4)
+    assert FamilyConfig.from_dict({}) == FamilyConfig()
+    assert FamilyConfig.from_dict({"version": 2}).version == "2"
+    assert FamilyConfig.from_dict({"architecture": {"dropout": 0}}).architecture.dropout == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"epochs": 3}, "unknown key epochs"),
+        ({"training": {"epoch": 3}}, "unknown key training.epoch"),
+        ({"architecture": {"layers": 3}}, "unknown key architecture.layers"),
+        ({"training": 3}, "training. must be a mapping"),
+        (["name"], "must be a mapping"),
+        ({"training": {"epochs": "many"}}, "training.epochs"),
+        ({"training": {"epochs": 0}}, "training.epochs"),
+        ({"architecture": {"width": -16}}, "architecture.width"),
+        ({"training": {"learning_rate": "2e-3"}}, "2.0e-3"),  # what YAML 1.1 makes of 2e-3
+        ({"training": {"progress": "no"}}, "true or false"),
+        ({"split_seed": 1.5}, "split_seed"),
+        ({"tasks": "forward-XANES"}, "give a list"),
+    ],
+)
+def test_mistakes_in_a_configuration_are_named(refused, data, words):
+    with refused(XastructError, words):
+        FamilyConfig.from_dict(data)
