@@ -36,15 +36,15 @@ class Question:
 
 QUESTIONS = (
     Question("tenorite CuO", "18816", "oxide", "Cu", "XANES"),
-    Question("rutile TiO2", "9161", "oxide", "Ti", "XANES"),
     Question("copper", "13088", "metal", "Cu", "XANES"),
+    Question("perovskite CaTiO3", "2890", "oxide", "Ti", "XANES"),
     Question("pyrite FeS2", "605", "sulphide", "Fe", "XANES"),
-    Question("periclase MgO", "18050", "oxide", "Mg", "EXAFS"),
     Question("halite NaCl", "641", "halide", "Cl", "EXAFS"),
-    Question("sphalerite ZnS", "110", "sulphide", "Zn", "EXAFS"),
+    Question("galena PbS", "3", "sulphide", "Pb", "EXAFS"),
+    Question("periclase MgO", "18050", "oxide", "Mg", "EXAFS"),
     Question("scheelite CaWO4", "13201", "oxide", "W", "EXAFS"),
 )
-QUICK = ("copper", "periclase MgO", "halite NaCl", "scheelite CaWO4")
+QUICK = ("copper", "halite NaCl", "periclase MgO", "scheelite CaWO4")
 
 #: Goethite with its hydrogen: Yang, Lu, Downs and Costin, Acta Cryst. E 62, i250 (2006).
 GOETHITE = "10471"
