@@ -130,6 +130,8 @@ class ModelBundle:
             task = Task(card["task"], card["kind"])
             architecture = Architecture(**card["architecture"])
             version = card["algorithm_version"]
+            for name in ("training_sites", "training_data_hash", "calibration", "features", "edge_shift"):
+                card[name]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder} does not hold a model ({error}); give a folder with {CARD} and {WEIGHTS}.") from error
         if version != ALGORITHM_VERSION[task.name]:
@@ -272,11 +274,13 @@ class ModelBundle:
         calibration = NeighbourCalibration(**self.card["calibration"])
         said, outside = self._ask(spectra)
         allowed = None if elements_present is None else {atomic_number(element) for element in elements_present}
+        if allowed is not None and not allowed:
+            raise SpectrumError("no element is named as present; name those that the sample may hold, or leave them open.")
         answers = []
         for row, reason in enumerate(outside):
             probability = said.value[row].double().numpy()
             if allowed is not None:
-                probability = np.where([z in allowed for z in range(MAX_Z)], probability, 0.0)
+                probability = np.where([z in allowed for z in range(MAX_Z)], np.maximum(probability, 1e-12), 0.0)
             answers.append(_neighbour_answer(probability, calibration, reason))
         return answers
 

@@ -27,7 +27,7 @@ def neighbour_rows(structure: Structure, sites: Sequence[int]) -> NDArray[np.flo
     """(len(sites), 2 MAX_NEIGHBOURS) distances and atomic numbers of the atoms around each site."""
     rows = np.zeros((len(sites), 2, MAX_NEIGHBOURS), dtype=np.float32)
     if len(sites) == 0:
-        return rows.reshape(0, -1)
+        return rows.reshape(0, 2 * MAX_NEIGHBOURS)
     numbers = np.array([site.specie.Z for site in structure])
     centre, neighbour, _, distance = structure.get_neighbor_list(NEIGHBOUR_RADIUS, [structure[site] for site in sites], exclude_self=True)
     for row in range(len(sites)):
