@@ -63,6 +63,7 @@ def test_exafs(finished):
         ("atoms-too-close", "ERROR_ATOMS_TOO_CLOSE", "VERY CLOSE"),
         ("potentials-failed", "ERROR_POTENTIALS_FAILED", "NOVP"),
         ("negative-occupation", "ERROR_NEGATIVE_OCCUPATION", "Nonsense request"),
+        ("bad-counts", "ERROR_NEGATIVE_OCCUPATION", "Bad counts"),
         ("out-of-time", "ERROR_OUT_OF_WALLTIME", "ran out of time"),
         ("killed", "ERROR_KILLED", "SIGKILL"),
     ],

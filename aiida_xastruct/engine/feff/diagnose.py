@@ -28,7 +28,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "negative_occupation",
-        r"Nonsense request in F_Iocc|Cannot remove an electron|error in getorb\.f",
+        r"Bad counts found repeatedly|Nonsense request in F_Iocc|Cannot remove an electron|error in getorb\.f",
         "lower the charge on the ION card, or mix less density",
     ),
     ("out_of_time", r"ran out of time", "allow more time or use a faster protocol"),

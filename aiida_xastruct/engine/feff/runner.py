@@ -23,6 +23,7 @@ from pymatgen.core import Structure
 from ..errors import FeffError, XastructError
 from ..structure import symbol
 from .deck import ENGINE_MARK, FeffParameters, resolve_edge, write_deck
+from .diagnose import diagnose
 from .output import FeffResult, last_words, read_folder
 from .programs import FEFF8L_MODULES, FEFF8L_PRODUCTS, FEFF10_STAGES, engine_version, environment, executable
 
@@ -136,7 +137,8 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
     if status != 0:
         lines = [line for line in (folder / "xastruct-feff.err").read_text(errors="replace").splitlines() if line.strip()]
         words = f": {lines[-1].strip()[:300]}" if lines else ""
-        raise FeffError(f"{name} failed with status {status}{words}.")
+        found = diagnose({path.name: path.read_text(errors="replace") for path in sorted(folder.glob("log*.dat"))})
+        raise FeffError(f"{name} failed with status {status}{words}." + (f" {found}" if found.cause != "unknown" else ""))
 
 
 def _check_product(command: list[str], folder: Path) -> None:
