@@ -84,7 +84,8 @@ def _bar(text: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    # In a log file a bar would be a stray empty line before the error.
+    with Bar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(text, total=None)
 
         def update(done: int, total: int) -> None:

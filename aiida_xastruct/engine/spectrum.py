@@ -168,7 +168,7 @@ def find_e0(spectrum: Spectrum, half_width: float = 60.0) -> float:
         E0 in eV.
 
     Raises:
-        SpectrumError: if the window holds fewer than 5 points, or the edge found lies at the end of the data.
+        SpectrumError: if the window holds fewer than 14 points, which larch's smoothing needs.
     """
     if spectrum.e0 is not None:
         return spectrum.e0
@@ -180,10 +180,11 @@ def find_e0(spectrum: Spectrum, half_width: float = 60.0) -> float:
     else:
         low, high = centre - half_width, centre + half_width
     window = (spectrum.energy >= low) & (spectrum.energy <= high)
-    if window.sum() < 5:
+    if window.sum() < 14:
         raise SpectrumError(
             f"only {int(window.sum())} points lie within {half_width:g} eV of the {spectrum.absorber} {spectrum.edge} edge at "
-            f"{centre:.1f} eV (data: {spectrum.energy[0]:.1f} to {spectrum.energy[-1]:.1f} eV); check absorber, edge and energy unit."
+            f"{centre:.1f} eV (data: {spectrum.energy[0]:.1f} to {spectrum.energy[-1]:.1f} eV), and 14 are needed; "
+            "check absorber, edge and energy unit."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # larch averages no energy steps below 100 points, and uses 1 eV then

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
@@ -135,7 +136,22 @@ def _train_member(
     module = SiteModule(task, network, options, per_epoch * options.epochs, seed)
     best = KeepBest()
     with _quiet():
-        trainer = lightning.Trainer(
+        trainer = _trainer(options, best)
+        trainer.fit(module, _loader(task, train, options.batch_size, True), _loader(task, select, 4 * options.batch_size, False))
+    if not best.state:
+        raise ModelError(f"{task.label} gave no finite select loss in {options.epochs} epochs; lower the learning rate.")
+    network.load_state_dict(best.state)
+    return network.cpu(), best.loss
+
+
+def _trainer(options: TrainingOptions, best: KeepBest) -> lightning.Trainer:
+    """Lightning's trainer.
+
+    Raises:
+        ModelError: if this machine has no such accelerator, devices or precision.
+    """
+    try:
+        return lightning.Trainer(
             max_epochs=options.epochs,
             accelerator=options.accelerator,
             devices=options.devices,
@@ -149,11 +165,11 @@ def _train_member(
             deterministic="warn",
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, _loader(task, train, options.batch_size, True), _loader(task, select, 4 * options.batch_size, False))
-    if not best.state:
-        raise ModelError(f"{task.label} gave no finite select loss in {options.epochs} epochs; lower the learning rate.")
-    network.load_state_dict(best.state)
-    return network.cpu(), best.loss
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise ModelError(
+            f"training cannot start with accelerator {options.accelerator!r}, devices {options.devices!r} and precision "
+            f"{options.precision!r}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _loader(task: Task, table: SiteTable, batch_size: int, shuffle: bool) -> DataLoader[Any]:
