@@ -162,6 +162,18 @@ def test_a_scan_of_another_edge_is_refused(refused):
         find_e0(replace(measured(), absorber="Cu"))
 
 
+@pytest.mark.parametrize("points", [10, 12, 13, 14, 20])
+def test_so_few_points_give_an_e0_or_a_sentence(points):
+    """larch's smoothing breaks below 14 points."""
+    energy = np.linspace(7100.0, 7140.0, points)
+    spectrum = Spectrum(energy, 0.5 + np.arctan((energy - 7118.0) / 3.0) / np.pi, "Fe", "K", "XANES")
+    if points < 14:
+        with pytest.raises(SpectrumError, match="14 are needed"):
+            find_e0(spectrum)
+    else:
+        assert find_e0(spectrum) == pytest.approx(7118.0, abs=8.0)
+
+
 def test_k_and_energy_are_inverse_on_both_sides_of_the_edge():
     energy = np.linspace(-30.0, 1500.0, 200)
     np.testing.assert_allclose(k_to_energy(energy_to_k(energy)), energy, atol=1e-9)
