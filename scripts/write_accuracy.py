@@ -1,6 +1,6 @@
-"""Write docs/reference/accuracy.md from the cards of a family: every number there is one that training measured.
+"""Write docs/reference/accuracy.md, and the table in README.md, from the cards of a family: every number is one that training measured.
 
-python scripts/write_accuracy.py aiida_xastruct/pretrained/default docs/reference/accuracy.md
+python scripts/write_accuracy.py aiida_xastruct/pretrained/default
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).parent.parent
 
 TITLES = {
     "forward-XANES": "Crystal to XANES",
@@ -76,8 +78,32 @@ def section(card: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def main(family: Path, target: Path) -> None:
-    """Write the page."""
+#: What the README shows of each model: metric, its baseline, the text, decimals.
+HEADLINES = {
+    "forward-XANES": ("mse", "baseline_mse", "mean square error of flat mu", 4),
+    "forward-EXAFS": ("mse", "baseline_mse", "mean square error of k²χ", 2),
+    "distance-XANES": ("mae", "baseline_mae", "mean absolute error, Å", 3),
+    "distance-EXAFS": ("mae", "baseline_mae", "mean absolute error, Å", 3),
+    "neighbours-XANES": ("macro_f1", "baseline_macro_f1", "macro-F1", 2),
+    "neighbours-EXAFS": ("macro_f1", "baseline_macro_f1", "macro-F1", 2),
+}
+
+BEGIN, END = "<!-- accuracy -->", "<!-- /accuracy -->"
+
+
+def headlines(cards: dict[str, dict[str, Any]]) -> str:
+    """The README's table."""
+    lines = ["| | measure | model | absorber alone | sites |", "|---|---|---|---|---|"]
+    for label, (metric, baseline, text, decimals) in HEADLINES.items():
+        if label in cards:
+            found = cards[label]["metrics"]["report"]
+            values = f"{found[metric]:.{decimals}f} | {found[baseline]:.{decimals}f} | {found['sites']}"
+            lines.append(f"| {TITLES[label]} | {text} | {values} |")
+    return "\n".join(lines)
+
+
+def main(family: Path) -> None:
+    """Write the page and the table."""
     cards = {path.parent.name: json.loads(path.read_text()) for path in family.glob("*/card.json")}
     head = json.loads((family / "family.json").read_text())
     lines = [
@@ -88,14 +114,17 @@ def main(family: Path, target: Path) -> None:
         "k^2 chi, in 1/angstrom^2. Inverse models are measured on random draws of each spectrum (thermal disorder, S0^2, shifts of E0, "
         "noise, short ranges), not on FEFF's clean ones. One split and one seed: how the numbers scatter over splits is not measured yet.",
         "",
-        "Made by `python scripts/write_accuracy.py aiida_xastruct/pretrained/default docs/reference/accuracy.md`.",
+        "Made by `python scripts/write_accuracy.py aiida_xastruct/pretrained/default`.",
         "",
     ]
     for label in TITLES:
         if label in cards:
             lines += section(cards[label])
-    target.write_text("\n".join(lines))
+    (ROOT / "docs" / "reference" / "accuracy.md").write_text("\n".join(lines))
+    before, rest = (ROOT / "README.md").read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    (ROOT / "README.md").write_text(f"{before}{BEGIN}\n{headlines(cards)}\n{END}{after}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))
