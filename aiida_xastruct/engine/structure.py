@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Element, Structure
+from pymatgen.core import DummySpecies, Element, Structure
 
 from .errors import StructureError
 
@@ -76,7 +76,7 @@ def check_structure(structure: Structure) -> None:
             f"the structure is disordered (a site holds {site.species_string}); give an ordered supercell or pick one occupation."
         )
     for site in structure:
-        if not hasattr(site.specie, "Z") or site.specie.Z < 1:
+        if isinstance(site.specie, DummySpecies):  # its Z is the hash of its name, of either sign
             raise StructureError(f"{site.species_string!r} is not an element; replace dummy species first.")
     if not np.isfinite(structure.lattice.matrix).all() or structure.volume < 1.0:
         raise StructureError("the cell has no volume; check the lattice vectors (angstrom).")
