@@ -62,6 +62,7 @@ def test_exafs(finished):
         ("cluster-too-large", "ERROR_CLUSTER_TOO_LARGE", "max is 1000"),
         ("atoms-too-close", "ERROR_ATOMS_TOO_CLOSE", "VERY CLOSE"),
         ("potentials-failed", "ERROR_POTENTIALS_FAILED", "NOVP"),
+        ("hangs", "ERROR_POTENTIALS_FAILED", "feff8l_pot hangs"),
         ("negative-occupation", "ERROR_NEGATIVE_OCCUPATION", "Nonsense request"),
         ("bad-counts", "ERROR_NEGATIVE_OCCUPATION", "Bad counts"),
         ("out-of-time", "ERROR_OUT_OF_WALLTIME", "ran out of time"),

@@ -23,7 +23,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ("atoms_too_close", r"TWO ATOMS VERY CLOSE TOGETHER", "check the structure for overlapping atoms"),
     (
         "potentials_failed",
-        r"INCREASE NOVP|subroutine corval|Reduce overlap using FOLP",
+        r"INCREASE NOVP|feff8l_\w+ hangs|subroutine corval|Reduce overlap using FOLP",
         "use engine feff10, or check the shortest distances",
     ),
     (

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
 #: Facts of the run beside FEFF's own files: engine, version, CPU seconds, stages.
 RUN_FILE = "xastruct-feff.json"
+
+#: CPU seconds after which a program hangs. FEFF 8.5L's potentials take one second, or, for some rare-earth metals, never end.
+CPU_LIMITS = {"feff8l_pot": 60, "feff8l_xsph": 120}
 
 
 def engine_of(deck: str) -> str | None:
@@ -124,8 +128,9 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
     with (folder / "xastruct-feff.out").open("ab") as out, (folder / "xastruct-feff.err").open("ab") as err:
         # The pipe to its standard input is never written to; that it ends is the sign that we are gone. A process group of its own, but not
         # a session of its own: Linux's autogroup scheduling shares the processor out by session, where nice would have no effect.
+        limit = CPU_LIMITS.get(name)
         process = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=err, preexec_fn=os.setpgrp
+            command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=err, preexec_fn=partial(_prepare, limit)
         )
         try:
             status = process.wait(timeout)
@@ -134,11 +139,20 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
         finally:
             # Also on KeyboardInterrupt and on SIGTERM, which `main` turns into SystemExit.
             _kill_group(process)
+    if status == -signal.SIGXCPU:
+        raise FeffError(f"{name} hangs: it was stopped after {limit} CPU seconds where it takes one; use engine feff10.")
     if status != 0:
         lines = [line for line in (folder / "xastruct-feff.err").read_text(errors="replace").splitlines() if line.strip()]
         words = f": {lines[-1].strip()[:300]}" if lines else ""
         found = diagnose({path.name: path.read_text(errors="replace") for path in sorted(folder.glob("log*.dat"))})
         raise FeffError(f"{name} failed with status {status}{words}." + (f" {found}" if found.cause != "unknown" else ""))
+
+
+def _prepare(cpu_limit: int | None) -> None:
+    """In the new process: a process group of its own, and an end to its CPU time where it has a limit."""
+    os.setpgrp()
+    if cpu_limit is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit, cpu_limit + 5))
 
 
 def _check_product(command: list[str], folder: Path) -> None:
