@@ -336,6 +336,8 @@ class FamilyBundle:
             self.card: dict[str, Any] = json.loads((folder / FAMILY_CARD).read_text())
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder} does not hold a model family ({error}); give a folder with {FAMILY_CARD}, or 'default'.") from error
+        if not isinstance(self.card, dict):
+            raise ModelError(f"{folder / FAMILY_CARD} holds no mapping; install the family again.")
         self._models: dict[str, ModelBundle] = {}
 
     @classmethod
