@@ -130,7 +130,7 @@ class ModelBundle:
             task = Task(card["task"], card["kind"])
             architecture = Architecture(**card["architecture"])
             version = card["algorithm_version"]
-            for name in ("training_sites", "training_data_hash", "calibration", "features", "edge_shift"):
+            for name in ("training_sites", "training_data_hash", "calibration", "features", "edge_shift", "edge_shift_by_engine"):
                 card[name]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder} does not hold a model ({error}); give a folder with {CARD} and {WEIGHTS}.") from error
@@ -276,6 +276,8 @@ class ModelBundle:
         allowed = None if elements_present is None else {atomic_number(element) for element in elements_present}
         if allowed is not None and not allowed:
             raise SpectrumError("no element is named as present; name those that the sample may hold, or leave them open.")
+        if allowed is not None and min(allowed) >= MAX_Z:
+            raise SpectrumError(f"no model knows elements beyond Z {MAX_Z - 1}; name other elements as present, or leave them open.")
         answers = []
         for row, reason in enumerate(outside):
             probability = said.value[row].double().numpy()

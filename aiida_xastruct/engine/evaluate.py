@@ -22,7 +22,7 @@ from .features import site_rows
 from .measure import named_neighbours
 from .metrics import exact, macro_f1, micro_f1, r2, r2_within
 from .models.calibration import COVERAGE, DistanceCalibration, NeighbourCalibration, expected_error
-from .prepare import Record, read_jsonl
+from .prepare import MINIMUM_POINTS, Record, read_jsonl, unfit
 from .sitecache import SiteFacts, compute_facts, structure_hash
 from .spectrum import FloatArray, Spectrum, atomic_number, find_e0, model_curve, smooth_background, tabulated_edge
 
@@ -44,20 +44,27 @@ def evaluate(family: FamilyBundle, spectra: Path, structures: Path, progress: Ca
         DatasetError: if no spectrum of the file can be used.
     """
     by_structure: dict[str, list[Record]] = defaultdict(list)
-    for record in read_jsonl(spectra, structures):
-        by_structure[structure_hash(record.structure)].append(record)
     rows: dict[str, list[_Row]] = defaultdict(list)
     refused: dict[str, int] = defaultdict(int)
+
+    def refuse(reason: str) -> None:
+        refused[reason] += 1
+
+    for record in read_jsonl(spectra, structures, refuse):
+        if reason := unfit(record):
+            refuse(reason)
+        else:
+            by_structure[structure_hash(record.structure)].append(record)
     for done, records in enumerate(by_structure.values(), start=1):
         facts = compute_facts(records[0].structure, sorted({record.site for record in records}))
         for record in records:
             if facts.refused:
-                refused[facts.refused] += 1
+                refuse(facts.refused)
                 continue
             try:
                 rows[record.spectrum.kind].append(_Row(record, facts.sites[record.site]))
             except SpectrumError as error:
-                refused[str(error)] += 1
+                refuse(str(error))
         if progress:
             progress(done, len(by_structure))
     if not any(rows.values()):
@@ -86,6 +93,8 @@ class _Row:
         self.e0 = find_e0(record.spectrum)
         self.curve = model_curve(record.spectrum).astype(np.float32)
         self.absorber = atomic_number(record.spectrum.absorber)
+        if np.isfinite(self.curve).sum() < MINIMUM_POINTS:
+            raise SpectrumError("the spectrum covers too little of the range that models work on.")
 
 
 def feff_curve(bundle: ModelBundle, flat: FloatArray, grid_energy: FloatArray, spectrum: Spectrum, engine: str) -> FloatArray:
@@ -125,6 +134,8 @@ def _forward(family: FamilyBundle, rows: list[_Row], kind: str) -> tuple[dict[st
 
 def _inverse(family: FamilyBundle, rows: list[_Row], kind: str) -> tuple[dict[str, Any], list[bool]]:
     rows = [row for row in rows if row.facts.shell is not None]
+    if not rows:
+        return {"unanswered": "CrystalNN finds no first shell around any of the sites"}, []
     far, near = family.model("distance", kind), family.model("neighbours", kind)
     absorber = np.array([row.absorber for row in rows], dtype=np.int64)
     inputs = far.task.inputs(torch.as_tensor(np.stack([row.curve for row in rows]))[:, None])

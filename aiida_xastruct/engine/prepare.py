@@ -27,12 +27,16 @@ from .spectrum import (
     Kind,
     Spectrum,
     atomic_number,
+    edge_of,
     find_e0,
     flatten,
     model_curve,
     on_grid,
     tabulated_edge,
 )
+
+#: Grid points that a spectrum must cover to be trained on or measured.
+MINIMUM_POINTS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,16 @@ class Record:
     engine: str
     peer_split: str = ""
     thermal: FloatArray | None = None
+
+
+def unfit(record: Record) -> str:
+    """Why a record is no question that the models answer; empty if it is one."""
+    absorber = record.spectrum.absorber
+    if atomic_number(absorber) != record.structure[record.site].specie.Z:
+        return "absorber is not at the site"
+    if record.spectrum.edge != edge_of(absorber):
+        return f"not the edge that people measure ({absorber} {record.spectrum.edge})"
+    return ""
 
 
 def spectrum_of(row: dict[str, Any]) -> Spectrum:
@@ -75,8 +89,14 @@ def spectrum_of(row: dict[str, Any]) -> Spectrum:
             e0,
             row.get("settings", {}),
         )
+    except SpectrumError:
+        raise
     except KeyError as error:
         raise DatasetError(f"a spectrum lacks the column {error}; each line needs energy_eV, mu, absorber, edge and kind.") from error
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise DatasetError(
+            f"a spectrum holds what is no number ({error}); each line needs energy_eV and mu as lists of numbers."
+        ) from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -110,11 +130,18 @@ def read_jsonl_structures(path: Path) -> dict[str, Structure]:
     return found
 
 
-def read_jsonl(spectra: Path, structures: Path) -> Iterator[Record]:
+def read_jsonl(spectra: Path, structures: Path, refuse: Callable[[str], None] | None = None) -> Iterator[Record]:
     """Records of a pair of files; the source is the file's name up to the first dot.
+
+    Args:
+        spectra: `*.spectra.jsonl.gz`.
+        structures: `*.structures.jsonl.gz`.
+        refuse: called with the reason for each spectrum that cannot be read, which is then left out; without it, the first one ends
+            the reading.
 
     Raises:
         DatasetError: if a file is damaged, or a spectrum names a structure or a site that is not there.
+        SpectrumError: if a spectrum cannot be used.
     """
     source = spectra.name.split(".")[0]
     crystals = read_jsonl_structures(structures)
@@ -128,7 +155,14 @@ def read_jsonl(spectra: Path, structures: Path) -> Iterator[Record]:
         crystal = crystals[material]
         if site not in range(len(crystal)):
             raise DatasetError(f"{spectra.name} names site {site} of {material}, which has {len(crystal)} sites; give the matching pair.")
-        yield Record(source, material, crystal, site, spectrum_of(row), engine, row.get("split") or "")
+        try:
+            spectrum = spectrum_of(row)
+        except (SpectrumError, DatasetError) as error:
+            if refuse is None:
+                raise
+            refuse(str(error))
+            continue
+        yield Record(source, material, crystal, site, spectrum, engine, row.get("split") or "")
 
 
 def prepare(
@@ -211,8 +245,8 @@ class _Builder:
         site = facts.sites[record.site]
         if site.shell is None:
             return self._drop("no first shell")
-        if atomic_number(record.spectrum.absorber) != record.structure[record.site].specie.Z:
-            return self._drop("absorber is not at the site")
+        if reason := unfit(record):
+            return self._drop(reason)
         identity = (record.source, record.source_id, record.site, record.spectrum.kind, record.engine)
         if identity in self._seen:
             return self._drop("duplicate")
@@ -220,7 +254,7 @@ class _Builder:
             curve, e0 = model_curve(record.spectrum), find_e0(record.spectrum)
         except SpectrumError:
             return self._drop("spectrum refused")
-        if np.isfinite(curve).sum() < 40 or np.nanmax(np.abs(curve)) > 20.0:
+        if np.isfinite(curve).sum() < MINIMUM_POINTS or np.nanmax(np.abs(curve)) > 20.0:
             return self._drop("spectrum refused")
         self._seen.add(identity)
         self._rows[record.spectrum.kind].append(self._row(record, facts, site, curve, e0, formula))

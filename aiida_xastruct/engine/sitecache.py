@@ -74,11 +74,15 @@ def compute_facts(structure: Structure, sites: Sequence[int]) -> StructureFacts:
 
 
 def _work(task: tuple[str, Structure, tuple[int, ...]]) -> tuple[str, StructureFacts]:
+    key, structure, sites = task
+    return key, compute_facts(structure, sites)
+
+
+def _one_thread() -> None:
+    """In a pool each process has one core; the caller's own threads are its own business."""
     import torch
 
     torch.set_num_threads(1)
-    key, structure, sites = task
-    return key, compute_facts(structure, sites)
 
 
 class SiteCache:
@@ -137,7 +141,7 @@ class SiteCache:
                 done += 1
                 yield done
             return
-        with ProcessPoolExecutor(cores) as pool:
+        with ProcessPoolExecutor(cores, initializer=_one_thread) as pool:
             for key, facts in pool.map(_work, missing.values(), chunksize=4):
                 self.put(key, facts)
                 done += 1

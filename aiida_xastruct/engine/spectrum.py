@@ -249,8 +249,8 @@ def flatten(spectrum: Spectrum) -> Spectrum:
 def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
     """The fine structure chi(k) of a spectrum.
 
-    FEFF: mu/mu0 - 1 on FEFF's own points. A flat spectrum of method `ml`: mu - 1. Measured: larch's autobk (rbkg 1 angstrom,
-    k-weight 2) with a clamped spline.
+    FEFF: mu/mu0 - 1 on FEFF's own points, with `smooth_background` where there is no mu0. A flat spectrum of method `ml`: mu - 1.
+    Measured: larch's autobk (rbkg 1 angstrom, k-weight 2) with a clamped spline.
 
     Returns:
         k in 1/angstrom and chi, both (m,), for k >= 0.
@@ -263,7 +263,12 @@ def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
         raise SpectrumError(f"the spectrum ends {spectrum.energy[-1] - e0:.0f} eV above the edge; chi(k) needs at least 100 eV.")
     if spectrum.method != "measured":
         k = energy_to_k(spectrum.energy - e0)
-        background = spectrum.mu0 if spectrum.mu0 is not None else np.ones_like(spectrum.mu)
+        if spectrum.mu0 is not None:
+            background = spectrum.mu0
+        elif spectrum.normalisation == "flat":
+            background = np.ones_like(spectrum.mu)
+        else:
+            background = smooth_background(spectrum.energy, e0)
         keep = (k >= 0) & (background > 0)
         return k[keep], spectrum.mu[keep] / background[keep] - 1.0
     from larch import Group

@@ -121,7 +121,10 @@ class FeffParser(Parser):
 
 def _run_facts(folder: Path) -> dict[str, Any]:
     path = folder / "xastruct-feff.json"
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):  # a killed job leaves none, or half of one
+        return {}
 
 
 def _physics_warnings(absorber: str, edge: str) -> list[str]:

@@ -194,7 +194,7 @@ class PredictWorkChain(WorkChain):
         for name in self.ctx.wanted:
             node = self.ctx[f"feff_{name}"]
             words = node.exit_message or f"exit status {node.exit_status}"
-            if "spectrum" in node.outputs and (node.is_finished_ok or 400 <= node.exit_status < 500):
+            if "spectrum" in node.outputs and (node.is_finished_ok or 400 <= (node.exit_status or 0) < 500):
                 self.ctx.spectra[name] = node.outputs.spectrum
                 if not node.is_finished_ok:
                     self.ctx.reasons[name] = f"{_sentence(self.ctx.reasons[name])} FEFF warns: {words}"
@@ -306,6 +306,8 @@ def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     if "structure" not in inputs:
         return None  # the port itself says that it is missing
     structure = inputs["structure"]
+    if tuple(structure.pbc) != (True, True, True):
+        return "the structure is not periodic in three dimensions; put a molecule or slab into a box and set pbc in all three."
     if structure.is_alloy or structure.has_vacancies:
         return "the structure is disordered; give an ordered supercell or pick one occupation."
     if ("absorber" in inputs) == ("sites" in inputs):

@@ -212,6 +212,23 @@ def test_what_cannot_be_evaluated_is_counted(tiny_family, crystal, tmp_path):
     assert result["n"] + sum(result["refused"].values()) == 2
 
 
+def test_bad_records_do_not_end_the_exam(tiny_family, crystal, tmp_path):
+    energy = np.linspace(8990.0, 9050.0, 60).tolist()
+    bad = [
+        {"energy_eV": energy, "mu": [float("nan")] * 60},
+        {"energy_eV": energy, "mu": "x"},
+        {"kind": "EXAFS", "energy_eV": energy, "mu": energy, "k": []},
+        {"absorber": "Fe"},
+        {"edge": "L3"},
+    ]
+    result = evaluate(FamilyBundle.load(tiny_family[0]), *copper(crystal, tmp_path, rows=[{}, *bad]))
+    assert result["n"] == 1
+    reasons = " ".join(result["refused"])
+    assert sum(result["refused"].values()) == len(bad)
+    for words in ("NaN", "no number", "not at the site", "not the edge that people measure"):
+        assert words in reasons
+
+
 def test_a_task_that_the_family_lacks_is_said(tiny_family, crystal, tmp_path):
     energy = np.linspace(9000.0, 9900.0, 400)
     chi = 0.05 * np.sin(np.sqrt(energy - 8999.0))

@@ -301,3 +301,11 @@ def test_a_recorded_feff_run_covers_the_grid(kind, length):
     assert curve.shape == (length,)
     assert np.isfinite(curve).mean() > 0.8
     assert np.nanmax(np.abs(curve)) < 6.0  # the recorded XANES run is a coarse one
+
+
+def test_exafs_without_mu0_loses_the_trend_of_the_cross_section():
+    """FEFF's mu falls as the cross section does; without mu0 that trend must not end up in chi."""
+    energy = 7112.0 + np.linspace(0.0, 900.0, 400)
+    mu = (energy / 7162.0) ** -2.6
+    spectrum = Spectrum(energy, mu, "Fe", "K", "EXAFS", "feff", "feff", "feff_xsedge50", None, 7112.0)
+    assert np.abs(chi_k(spectrum)[1]).max() < 1e-12
