@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.tasks import DISTANCE_OUTPUTS, Task
 from .sevennet import FOLDER as SEVENNET
-from .spectrum import Kind, Spectrum, atomic_number, edge_of, find_e0, k_to_energy, model_curve, tabulated_edge
+from .spectrum import Kind, Spectrum, atomic_number, edge_of, element_symbol, find_e0, k_to_energy, model_curve, tabulated_edge
 from .structure import check_structure, symbol
 
 CARD, WEIGHTS, DOMAIN, FAMILY_CARD = "card.json", "weights.safetensors", "domain.safetensors", "family.json"
@@ -315,18 +315,11 @@ class ModelBundle:
 
 def _neighbour_answer(probability: NDArray[np.float64], calibration: NeighbourCalibration, outside: str) -> NeighbourAnswer:
     order = [int(z) for z in np.argsort(-probability) if probability[z] >= 0.01]
-    names = {z: _symbol(z) for z in {*order, int(probability.argmax())}}
+    names = {z: element_symbol(z) for z in {*order, int(probability.argmax())}}
     best = [names[z] for z in order if probability[z] >= calibration.best_threshold] or [names[int(probability.argmax())]]
-    whole = [_symbol(int(z)) for z in np.argsort(-probability) if probability[z] >= calibration.set_threshold and probability[z] > 0]
+    whole = [element_symbol(int(z)) for z in np.argsort(-probability) if probability[z] >= calibration.set_threshold and probability[z] > 0]
     reason = f"outside the domain: {outside}" if outside else "like the spectra that the model was trained on"
     return NeighbourAnswer({names[z]: float(probability[z]) for z in order}, best, whole or best, not outside, reason)
-
-
-@cache
-def _symbol(z: int) -> str:
-    import xraydb
-
-    return str(xraydb.atomic_symbol(z))
 
 
 class FamilyBundle:

@@ -122,9 +122,13 @@ class Dataset:
                 found.setdefault(engine, {})[int(z)] = float(np.median(table.edge_shift[mask]))
         return found
 
+    def _group_labels(self) -> list[str]:
+        """What materials of one group share, one label a material."""
+        return [f"{material['formula']}|{material['prototype']}" for material in self.materials]
+
     def group_of(self, kind: str) -> NDArray[np.int64]:
         """(n,) group of each row: rows of one (reduced formula, prototype) share it and never part in a split."""
-        labels = [f"{material['formula']}|{material['prototype']}" for material in self.materials]
+        labels = self._group_labels()
         codes = {label: code for code, label in enumerate(sorted(set(labels)))}
         of_material = np.array([codes[label] for label in labels], dtype=np.int64)
         return of_material[self.tables[kind].material]
@@ -139,7 +143,7 @@ class Dataset:
         Returns:
             for each part a mask (n,); the masks cover every row once.
         """
-        labels = [f"{material['formula']}|{material['prototype']}" for material in self.materials]
+        labels = self._group_labels()
         draw = np.array([_unit_hash(f"{seed}|{label}") for label in labels])[self.tables[kind].material]
         bounds = np.cumsum(fractions)
         bounds[-1] = 1.0

@@ -32,7 +32,7 @@ from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.tasks import Task, numpy_curve_error
 from .sevennet import FOLDER as SEVENNET
-from .spectrum import edge_of
+from .spectrum import edge_of, element_symbol
 from .training import TrainingOptions, train_ensemble
 
 TASKS = ("forward", "neighbours", "distance")
@@ -168,9 +168,9 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
     card = {
         "task": task.name,
         "kind": task.kind,
-        "elements": [_symbol(z) for z, _ in elements],
-        "edges": sorted({edge_of(_symbol(z)) for z, _ in elements}),
-        "training_sites": {_symbol(z): count for z, count in elements},
+        "elements": [element_symbol(z) for z, _ in elements],
+        "edges": sorted({edge_of(element_symbol(z)) for z, _ in elements}),
+        "training_sites": {element_symbol(z): count for z, count in elements},
         "training_data_hash": data_hash,
         "features": content_hash(SEVENNET) if task.name == "forward" else "",
         "engine_version": __version__,
@@ -180,7 +180,7 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
         "training": {**asdict(config.training), "progress": False, "best_select_loss": losses},
         "split": {"grouped_by": "reduced formula and prototype", "seed": config.split_seed, **{k: len(v) for k, v in parts.items()}},
         "edge_shift": _usual_shift(parts["train"], dataset.engines, shifts),
-        "edge_shift_by_engine": {engine: {_symbol(z): round(s, 3) for z, s in own.items()} for engine, own in shifts.items()},
+        "edge_shift_by_engine": {engine: {element_symbol(z): round(s, 3) for z, s in own.items()} for engine, own in shifts.items()},
         "calibration": _calibrate(task, parts, said, domain, seen),
     }
     bundle = ModelBundle(card, ensemble, domain)
@@ -199,14 +199,8 @@ def _usual_shift(train: SiteTable, engines: list[str], shifts: dict[str, dict[in
     found = {}
     for z in np.unique(train.absorber):
         engine = engines[int(np.bincount(train.engine[train.absorber == z]).argmax())]
-        found[_symbol(int(z))] = round(shifts[engine][int(z)], 3)
+        found[element_symbol(int(z))] = round(shifts[engine][int(z)], 3)
     return found
-
-
-def _symbol(z: int) -> str:
-    import xraydb
-
-    return str(xraydb.atomic_symbol(z))
 
 
 Parts = dict[str, SiteTable]

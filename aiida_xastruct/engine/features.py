@@ -17,7 +17,7 @@ from .sevennet import SevenNetFeatures, shared_features
 #: Distance up to which atoms scatter, angstrom: half the longest path that FEFF's EXAFS runs follow.
 NEIGHBOUR_RADIUS = 6.0
 
-#: The nearest neighbours kept; 1 % of Materials Project sites have more within the radius.
+#: The nearest neighbours kept; the densest crystals have more within the radius.
 MAX_NEIGHBOURS = 128
 
 SITE_SIZE = SevenNetFeatures.size + 2 * MAX_NEIGHBOURS

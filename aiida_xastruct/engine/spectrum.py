@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -53,6 +54,14 @@ def atomic_number(element: str) -> int:
         return int(xraydb.atomic_number(element))
     except (ValueError, AttributeError, TypeError) as error:
         raise SpectrumError(f"{element!r} is not the symbol of an element; give one such as 'Fe'.") from error
+
+
+@cache
+def element_symbol(z: int) -> str:
+    """Symbol of the element with an atomic number, from 1 on."""
+    import xraydb
+
+    return str(xraydb.atomic_symbol(z))
 
 
 def tabulated_edge(absorber: str, edge: str) -> float:
