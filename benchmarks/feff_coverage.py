@@ -37,7 +37,7 @@ def profile(folder: Path) -> None:
 
 def choose(exclude: list[Path]) -> dict[str, tuple[str, int]]:
     """The first site of each element in the library's order with seed 0: AMCSD code and site."""
-    from aiida_xastruct.engine.reference.build import Excluded, RoundRobin
+    from aiida_xastruct.engine.reference.order import Excluded, RoundRobin
     from aiida_xastruct.engine.spectrum import atomic_number
 
     order = RoundRobin("amcsd", "", 0, Excluded.read(exclude), lambda _source_id, _reason: None, set())

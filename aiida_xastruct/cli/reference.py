@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,14 +31,23 @@ def reference() -> None:
 )  # fmt: skip
 @click.option("--seed", type=int, default=None, help="Order of elements and structures; random by default, so that two builds seldom meet.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="Stop after so many sites.")
-def build(
-    state: Path, source: str, path: str | None, kinds: str, mix: float, exafs_first: float, cores: int, exclude: tuple[Path, ...],
-    seed: int | None, limit: int | None,
-) -> None:  # fmt: skip
-    """Compute spectra until stopped, one element after the other; start it again to go on."""
-    from ..engine.reference.command import build_command
+@click.option(
+    "--library", type=_STATE,
+    help="Library whose sites are skipped.  [default: `reference` in the working folder, else in the clone that this runs from]",
+)  # fmt: skip
+def build(state: Path, kinds: str, exclude: tuple[Path, ...], path: str | None, library: Path | None, **values: Any) -> None:
+    """Compute spectra until stopped, one element after the other; start it again to go on.
 
-    click.echo(build_command(state, source, path or "", tuple(kinds.split(",")), mix, exafs_first, cores, exclude, seed, limit))
+    What the library or the state folder holds already is skipped.
+    """
+    from ..engine.reference.build import BuildOptions
+    from ..engine.reference.command import build_command
+    from ..engine.reference.library import default_library
+
+    options = BuildOptions(
+        path=path or "", kinds=tuple(kinds.split(",")), exclude=exclude, library=library or default_library(), **values
+    )  # fmt: skip
+    click.echo(build_command(state, options))
 
 
 @reference.command("status")

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import XastructError
+from .build import BuildOptions
 from .command import build_command, export_command, offsets_command, status_command
+from .library import default_library
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,26 +35,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export = commands.add_parser("export", help="write the records that the library lacks as new shards")
     for command, required in ((build, True), (status, False), (export, True)):
         command.add_argument("--state", type=Path, required=required, help="the state folder")
+    build.add_argument("--library", type=Path, help="library whose sites are skipped (`reference` here, or in the clone this runs from)")
     for command, required in ((status, False), (export, True)):
         command.add_argument("--library", type=Path, required=required, help="the library folder")
     options = parser.parse_args(arguments)
     try:
         if options.command == "build":
-            kinds = tuple(options.kinds.split(","))
-            print(
-                build_command(
-                    options.state,
-                    options.source,
-                    options.path,
-                    kinds,
-                    options.mix,
-                    options.exafs_first,
-                    options.cores,
-                    tuple(options.exclude),
-                    options.seed,
-                    options.limit,
-                )
+            chosen = BuildOptions(
+                source=options.source,
+                path=options.path,
+                kinds=tuple(options.kinds.split(",")),
+                mix=options.mix,
+                exafs_first=options.exafs_first,
+                cores=options.cores,
+                exclude=tuple(options.exclude),
+                seed=options.seed,
+                limit=options.limit,
+                library=options.library or default_library(),
             )
+            print(build_command(options.state, chosen))
         elif options.command == "status":
             print(status_command(options.state, options.library))
         elif options.command == "offsets":

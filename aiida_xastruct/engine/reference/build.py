@@ -1,4 +1,4 @@
-"""Building the reference library: which site next, and the processes that compute it."""
+"""Building the reference library: the processes that compute its sites."""
 
 from __future__ import annotations
 
@@ -8,190 +8,61 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import time
-import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..errors import XastructError
-from ..feff.deck import FeffParameters, resolve_edge, write_deck
-from ..feff.output import read_folder
-from ..feff.runner import run
-from ..structure import inequivalent_absorbers, space_group
-from .sources import MAX_ATOMS, fingerprint, open_source, structure_to_dict
-from .state import FAILURES, RECORDS, REJECTED, Key, State, pack
-from .thermal import draw_conditions, thermal_chi
-
-#: Wall seconds a site may take on a machine that others use too; EXAFS takes 1 to 5 CPU seconds, XANES 10 to 60.
-TIMEOUT = {"EXAFS": 600.0, "XANES": 3000.0}
-
-#: FEFF settings of the library.
-LIBRARY_PARAMETERS = {"EXAFS": FeffParameters(kind="EXAFS"), "XANES": FeffParameters(kind="XANES", protocol="fast")}
-
-
-#: Facts of a run that its record keeps.
-_NOTED = ("scf_converged", "scf_settled", "scf_iterations")
+from ..errors import DatasetError, XastructError
+from .compute import compute_record
+from .library import default_library, library_keys
+from .order import Excluded, RoundRobin, Task
+from .state import FAILURES, RECORDS, REJECTED, State
 
 
 @dataclass(frozen=True)
-class Task:
-    """One site to compute."""
+class BuildOptions:
+    """What a build computes.
 
-    source: str
-    path: str
-    source_id: str
-    site: int
-    multiplicity: int
-    absorber: str
-    edge: str
-    kind: str
-
-    @property
-    def key(self) -> Key:
-        """The key of the record that this task makes."""
-        return (self.source, self.source_id, self.site, self.edge, self.kind)
-
-
-class RoundRobin:
-    """Sites of a source, one element after the other, so that any prefix is balanced.
-
-    Each element has its structures in random order; a structure is read when its turn comes and gives all its inequivalent sites of that
-    element, one a round. Structures that cannot be used are reported to `reject` with the reason, once.
-    """
-
-    def __init__(
-        self, source: str, path: str, seed: int, excluded: Excluded, reject: Callable[[str, str], None], rejected: set[str]
-    ) -> None:
-        self._source, self._path = source, path
-        self._collection = open_source(source, path)
-        generator = random.Random(seed)
-        self._structures: dict[str, deque[str]] = {}
-        for element, ids in self._collection.ids_by_element().items():
-            try:
-                resolve_edge(element)
-            except XastructError:
-                continue
-            shuffled = [value for value in ids if value not in rejected]
-            generator.shuffle(shuffled)
-            self._structures[element] = deque(shuffled)
-        self._order = list(self._structures)
-        generator.shuffle(self._order)
-        self._sites: dict[str, deque[tuple[str, int, int]]] = {element: deque() for element in self._order}
-        self._excluded, self._reject, self._rejected = excluded, reject, rejected
-
-    def sites(self) -> Iterator[tuple[str, str, int, int]]:
-        """(element, source id, site, multiplicity) for ever new sites, until no element has any."""
-        while self._order:
-            for element in list(self._order):
-                found = self._next(element)
-                if found is None:
-                    self._order.remove(element)
-                else:
-                    yield (element, *found)
-
-    def _next(self, element: str) -> tuple[str, int, int] | None:
-        queue = self._sites[element]
-        while not queue and self._structures[element]:
-            queue.extend(self._read(self._structures[element].popleft(), element))
-        return queue.popleft() if queue else None
-
-    def _read(self, source_id: str, element: str) -> list[tuple[str, int, int]]:
-        if source_id in self._rejected:
-            return []
-        try:
-            structure, _ = self._collection.structure(source_id)
-            if reason := self._excluded.reason(source_id, structure):
-                raise XastructError(reason)
-            return [(source_id, found.site, found.multiplicity) for found in inequivalent_absorbers(structure, element)]
-        except XastructError as error:
-            self._rejected.add(source_id)
-            self._reject(source_id, str(error))
-            return []
-
-
-@dataclass(frozen=True)
-class Excluded:
-    """What must not be computed because it would be useless for training: ids, and reduced formula with space-group number."""
-
-    ids: frozenset[str] = frozenset()
-    formulas: frozenset[tuple[str, int]] = frozenset()
-
-    @classmethod
-    def read(cls, paths: list[Path]) -> Excluded:
-        """From text files with one id, or one reduced formula and space-group number, a line."""
-        ids, formulas = set(), set()
-        for path in paths:
-            for line in path.read_text().splitlines():
-                words = line.split()
-                if len(words) == 1:
-                    ids.add(words[0])
-                elif len(words) == 2 and words[1].isdigit():
-                    formulas.add((words[0], int(words[1])))
-                elif words:
-                    raise XastructError(f"{path} holds {line!r}; give one id, or a formula and a space-group number, a line.")
-        return cls(frozenset(ids), frozenset(formulas))
-
-    def reason(self, source_id: str, structure: Any) -> str:
-        """Why a structure is left out; empty if it is not."""
-        if source_id in self.ids:
-            return "excluded by id."
-        formula = structure.composition.element_composition.reduced_formula
-        if any(formula == name for name, _ in self.formulas) and (formula, space_group(structure)) in self.formulas:
-            return f"excluded: {formula} in this space group is held out."
-        return ""
-
-
-def compute_record(task: Task) -> dict[str, Any]:
-    """Compute one site: a JSON record for `State`.
+    Attributes:
+        source: see `open_source`; `path` is what it reads, where it reads a file or a folder.
+        kinds: EXAFS, XANES or both.
+        mix: share of the computing time that XANES gets where both are asked for.
+        exafs_first: minutes at the start in which only EXAFS is computed.
+        cores: worker processes. The whole build runs at the lowest priority.
+        exclude: files of what to leave out; see `Excluded.read`.
+        seed: order of elements and structures; random if None, so that two builds seldom meet.
+        limit: stop after so many sites.
+        library: folder whose sites are skipped like those of the state folder; None for no library.
 
     Raises:
-        XastructError: if it cannot be computed, or the result fails the sanity check.
+        XastructError: for a value that makes no sense.
     """
-    collection = open_source(task.source, task.path)
-    structure, notes = collection.structure(task.source_id)
-    parameters = LIBRARY_PARAMETERS[task.kind]
-    with tempfile.TemporaryDirectory(prefix="xastruct-reference-") as scratch:
-        folder = Path(scratch)
-        (folder / "feff.inp").write_text(write_deck(structure, task.site, parameters))
-        facts = run(folder, timeout=TIMEOUT[task.kind])
-        result = read_folder(folder, task.absorber, task.edge, parameters.kind)
-        if result.problems:
-            raise XastructError("; ".join(result.problems))
-        spectrum = result.spectrum
-        record = {
-            "source": task.source,
-            "source_id": task.source_id,
-            "source_version": collection.version,
-            "fingerprint": fingerprint(structure),
-            "site": task.site,
-            "multiplicity": task.multiplicity,
-            "absorber": task.absorber,
-            "edge": task.edge,
-            "kind": task.kind,
-            "program": facts["version"],
-            "settings": parameters.to_dict(),
-            "notes": {**notes, **{name: value for name, value in result.facts.items() if name in _NOTED}},
-            "uuid": str(uuid.uuid4()),
-            "cpu_seconds": facts["cpu_seconds"],
-            "e0": spectrum.e0,
-            "energy": pack(spectrum.energy),
-            "mu": pack(spectrum.mu.astype(np.float32)),
-            "mu0": pack(np.asarray(spectrum.mu0, dtype=np.float32)),
-        }
-        if task.source != "amcsd":
-            record["structure"] = structure_to_dict(structure)
-        if task.kind == "EXAFS":
-            conditions = draw_conditions(structure, f"{task.source}:{task.source_id}:{task.site}")
-            record["conditions"] = conditions
-            record["chi"] = pack(thermal_chi(folder, conditions).astype(np.float32))
-    return record
+
+    source: str = "amcsd"
+    path: str = ""
+    kinds: tuple[str, ...] = ("EXAFS", "XANES")
+    mix: float = 0.5
+    exafs_first: float = 0.0
+    cores: int = 1
+    exclude: tuple[Path, ...] = ()
+    seed: int | None = None
+    limit: int | None = None
+    library: Path | None = field(default_factory=default_library)
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in ("EXAFS", "XANES"):
+                raise XastructError(f"the kind {kind!r} is unknown; use EXAFS, XANES or both with a comma between them.")
+        if not 0.0 <= self.mix <= 1.0:
+            raise XastructError(f"mix is {self.mix}; give the share of the computing time for XANES, 0 to 1.")
+        if self.cores < 1:
+            raise XastructError(f"cores is {self.cores}; give at least 1.")
+        if self.library is not None and not self.library.is_dir():
+            raise DatasetError(f"there is no library folder {self.library}; check the name, or leave it out.")
 
 
 def _work(connection: Connection) -> None:
@@ -234,58 +105,31 @@ class Progress:
     last: str = ""
 
 
-def build(
-    state: State,
-    source: str = "amcsd",
-    path: str = "",
-    kinds: tuple[str, ...] = ("EXAFS", "XANES"),
-    mix: float = 0.5,
-    exafs_first: float = 0.0,
-    cores: int = 1,
-    excluded: Excluded | None = None,
-    seed: int | None = None,
-    limit: int | None = None,
-    report: Callable[[Progress], None] | None = None,
-) -> Progress:
+def build(state: State, options: BuildOptions, report: Callable[[Progress], None] | None = None) -> Progress:
     """Compute sites until the source is exhausted, `limit` is reached, or the process is told to stop (SIGTERM, SIGINT).
 
     Args:
         state: the folder that records go to; what it holds already is skipped, failures too.
-        source: see `open_source`.
-        path: table of an npz source.
-        kinds: EXAFS, XANES or both.
-        mix: share of the computing time that XANES gets where both are asked for.
-        exafs_first: minutes at the start in which only EXAFS is computed.
-        cores: worker processes. The whole build runs at the lowest priority.
-        excluded: what to leave out.
-        seed: order of elements and structures; random if None, so that two builds seldom meet.
-        limit: stop after so many sites.
+        options: what to compute.
         report: called after every site.
+
+    Raises:
+        XastructError: if the source or the library cannot be read.
     """
     state.create()
     _yield_processor()
-    done, failed = state.known()
-    skip = done | failed
-    rejected = {str(value["source_id"]) for value in state.lines(REJECTED) if value["source"] == source}
-    seed = random.SystemRandom().randrange(2**31) if seed is None else seed
-
-    def reject(source_id: str, reason: str) -> None:
-        state.append(REJECTED, {"source": source, "source_id": source_id, "reason": reason})
-
-    streams = {
-        kind: _tasks(RoundRobin(source, path, seed + number, excluded or Excluded(), reject, rejected), source, path, kind, skip)
-        for number, kind in enumerate(kinds)
-    }
+    streams = _streams(state, options)
     progress = Progress()
     stopping = _stop_flag()
-    workers = [_start() for _ in range(cores)]
+    workers = [_start() for _ in range(options.cores)]
     started = time.monotonic()
+    limit = options.limit
     launched = 0
     try:
         while not stopping:
             for worker in workers:
                 if worker.task is None and streams and (limit is None or launched < limit):
-                    kind = _choose(streams, progress, workers, mix, time.monotonic() - started < 60.0 * exafs_first)
+                    kind = _choose(streams, progress, workers, options.mix, time.monotonic() - started < 60.0 * options.exafs_first)
                     task = next(streams[kind], None)
                     if task is None:
                         del streams[kind]
@@ -311,12 +155,23 @@ def build(
     return progress
 
 
-def _tasks(sites: RoundRobin, source: str, path: str, kind: str, skip: set[Key]) -> Iterator[Task]:
-    for element, source_id, site, multiplicity in sites.sites():
-        task = Task(source, path, source_id, site, multiplicity, element, resolve_edge(element), kind)
-        if task.key not in skip:
-            skip.add(task.key)
-            yield task
+def _streams(state: State, options: BuildOptions) -> dict[str, Iterator[Task]]:
+    """The tasks of each kind, without what the state folder and the library hold."""
+    done, failed = state.known()
+    skip = done | failed
+    if options.library is not None:
+        skip |= library_keys(options.library).keys()
+    excluded = Excluded.read(list(options.exclude))
+    rejected = {str(value["source_id"]) for value in state.lines(REJECTED) if value["source"] == options.source}
+    seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+
+    def reject(source_id: str, reason: str) -> None:
+        state.append(REJECTED, {"source": options.source, "source_id": source_id, "reason": reason})
+
+    return {
+        kind: RoundRobin(options.source, options.path, seed + number, excluded, reject, rejected).tasks(kind, skip)
+        for number, kind in enumerate(options.kinds)
+    }
 
 
 def _choose(streams: dict[str, Iterator[Task]], progress: Progress, workers: list[Worker], mix: float, exafs_only: bool) -> str:
@@ -386,6 +241,3 @@ def _stop_flag() -> list[int]:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda value, _frame: received.append(value))
     return received
-
-
-__all__ = ["MAX_ATOMS", "Excluded", "Progress", "Task", "build", "compute_record"]

@@ -9,45 +9,27 @@ import numpy as np
 
 from ..errors import XastructError
 from ..spectrum import atomic_number, tabulated_edge
-from .build import Excluded, Progress, build
+from .build import BuildOptions, Progress, build
 from .library import count_by_element, export, library_keys, read_reference, shards
 from .state import FAILURES, RECORDS, REJECTED, State, key_of
 
 
-def build_command(
-    state: Path,
-    source: str = "amcsd",
-    path: str = "",
-    kinds: tuple[str, ...] = ("EXAFS", "XANES"),
-    mix: float = 0.5,
-    exafs_first: float = 0.0,
-    cores: int = 1,
-    exclude: tuple[Path, ...] = (),
-    seed: int | None = None,
-    limit: int | None = None,
-) -> str:
+def build_command(state: Path, options: BuildOptions) -> str:
     """Build into the state folder with a progress bar (lines, where the output is a file); returns a closing sentence.
 
     Raises:
-        XastructError: if an option makes no sense.
+        XastructError: if the source or the library cannot be read.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    for kind in kinds:
-        if kind not in ("EXAFS", "XANES"):
-            raise XastructError(f"the kind {kind!r} is unknown; use EXAFS, XANES or both with a comma between them.")
-    if not 0.0 <= mix <= 1.0:
-        raise XastructError(f"mix is {mix}; give the share of the computing time for XANES, 0 to 1.")
-    if cores < 1:
-        raise XastructError(f"cores is {cores}; give at least 1.")
-    folder = State(state)
-    excluded = Excluded.read(list(exclude))
     console = Console()
+    if options.library is not None:
+        print(f"what the library {options.library} holds is skipped", flush=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[last]}"))
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        row = bar.add_task("sites", total=limit, last="")
+        row = bar.add_task("sites", total=options.limit, last="")
 
         def report(progress: Progress) -> None:
             done, failed = sum(progress.done.values()), sum(progress.failed.values())
@@ -56,7 +38,7 @@ def build_command(
             else:
                 print(f"{done} done ({progress.done['XANES']} XANES), {failed} failed; {progress.last}", flush=True)
 
-        result = build(folder, source, path, kinds, mix, exafs_first, cores, excluded, seed, limit, report)
+        result = build(State(state), options, report)
     return f"{sum(result.done.values())} sites computed, {sum(result.failed.values())} failed; the state is in {state}."
 
 

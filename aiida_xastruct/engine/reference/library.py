@@ -197,17 +197,30 @@ def _read_group(group: Any) -> Iterator[ReferenceRecord]:
         )  # fmt: skip
 
 
+def default_library() -> Path | None:
+    """`reference` in the working folder, else that of the clone that this package runs from; None where neither holds a shard."""
+    beside = Path(__file__).resolve().parents[3] / "reference"
+    return next((folder for folder in (Path("reference"), beside) if shards(folder)), None)
+
+
 def library_keys(folder: Path | str) -> dict[Key, str]:
-    """Keys of all sites in the library and the absorber of each, read without the curves; empty where there is no library."""
+    """Keys of all sites in the library and the absorber of each, read without the curves; empty where there is no library.
+
+    Raises:
+        DatasetError: if a shard is damaged.
+    """
     import h5py
 
     found: dict[Key, str] = {}
     for path in shards(folder):
-        with h5py.File(path, "r") as file:
-            for group in file.values():
-                columns = [group[name].asstr()[()] for name in ("source", "source_id", "edge", "absorber")]
-                for source, source_id, edge, absorber, site in zip(*columns, group["site"][()], strict=True):
-                    found[(source, source_id, int(site), edge, str(group.attrs["kind"]))] = absorber
+        try:
+            with h5py.File(path, "r") as file:
+                for group in file.values():
+                    columns = [group[name].asstr()[()] for name in ("source", "source_id", "edge", "absorber")]
+                    for source, source_id, edge, absorber, site in zip(*columns, group["site"][()], strict=True):
+                        found[(source, source_id, int(site), edge, str(group.attrs["kind"]))] = absorber
+        except (OSError, KeyError) as error:
+            raise DatasetError(f"{path} cannot be read ({error}); fetch it again.") from error
     return found
 
 

@@ -13,8 +13,10 @@ import pytest
 
 from aiida_xastruct.engine.errors import XastructError
 from aiida_xastruct.engine.reference.__main__ import main
-from aiida_xastruct.engine.reference.build import Excluded, Progress, RoundRobin, _choose
-from aiida_xastruct.engine.reference.state import RECORDS, State
+from aiida_xastruct.engine.reference.build import BuildOptions, Progress, _choose
+from aiida_xastruct.engine.reference.library import default_library, export, library_keys, shards
+from aiida_xastruct.engine.reference.order import Excluded, RoundRobin
+from aiida_xastruct.engine.reference.state import RECORDS, State, key_of
 
 
 def round_robin(source, path, seed=0, excluded=None):
@@ -96,6 +98,45 @@ def test_build_goes_on_where_it_was_stopped(table, built, tmp_path):
     # The thermal draws belong to the site, not to the run.
     conditions = {(record["source_id"], record["site"]): record["conditions"] for record in records}
     assert conditions == {(record["source_id"], record["site"]): record["conditions"] for record in built.lines(RECORDS)}
+
+
+def test_a_fresh_clone_skips_what_its_library_holds(table, built, tmp_path):
+    held = list(built.lines(RECORDS))[:2]
+    elsewhere, library = State(tmp_path / "elsewhere"), tmp_path / "library"
+    elsewhere.create()
+    for record in held:
+        elsewhere.append(RECORDS, record)
+    export(elsewhere, library)
+    fresh = State(tmp_path / "fresh")
+    command = [sys.executable, "-m", "aiida_xastruct.engine.reference", "build", "--state", str(fresh.folder), "--library", str(library)]
+    command += ["--source", "npz", "--path", str(table), "--kinds", "EXAFS"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
+    assert f"the library {library} holds is skipped" in done.stdout
+    assert "2 sites computed, 0 failed" in done.stdout
+    everything = {key_of(record) for record in built.lines(RECORDS)}
+    assert {key_of(record) for record in fresh.lines(RECORDS)} == everything - {key_of(record) for record in held}
+    export(fresh, library)
+    assert library_keys(library).keys() == everything
+
+
+def test_default_library(built, tmp_path, monkeypatch):
+    # Beside the package in a clone, unless the working folder has one of its own.
+    monkeypatch.chdir(tmp_path)
+    assert shards(default_library())
+    export(built, tmp_path / "reference")
+    assert default_library().resolve() == tmp_path / "reference"
+    assert BuildOptions().library.resolve() == tmp_path / "reference"
+
+
+def test_options_that_make_no_sense(tmp_path):
+    for values, words in [
+        ({"kinds": ("ELNES",)}, "'ELNES' is unknown"),
+        ({"mix": 1.5}, "mix is 1.5"),
+        ({"cores": 0}, "cores is 0"),
+        ({"library": tmp_path / "none"}, "no library folder"),
+    ]:
+        with pytest.raises(XastructError, match=words):
+            BuildOptions(**values)
 
 
 def test_commands(built, tmp_path, capsys):

@@ -1,0 +1,74 @@
+"""The record of one site: FEFF run, checked and packed."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import XastructError
+from ..feff.deck import FeffParameters, write_deck
+from ..feff.output import read_folder
+from ..feff.runner import run
+from .order import Task
+from .sources import fingerprint, open_source, structure_to_dict
+from .state import pack
+from .thermal import draw_conditions, thermal_chi
+
+#: Wall seconds a site may take on a machine that others use too; EXAFS takes 1 to 5 CPU seconds, XANES 10 to 60.
+TIMEOUT = {"EXAFS": 600.0, "XANES": 3000.0}
+
+#: FEFF settings of the library.
+LIBRARY_PARAMETERS = {"EXAFS": FeffParameters(kind="EXAFS"), "XANES": FeffParameters(kind="XANES", protocol="fast")}
+
+#: Facts of a run that its record keeps.
+_NOTED = ("scf_converged", "scf_settled", "scf_iterations")
+
+
+def compute_record(task: Task) -> dict[str, Any]:
+    """Compute one site: a JSON record for `State`.
+
+    Raises:
+        XastructError: if it cannot be computed, or the result fails the sanity check.
+    """
+    collection = open_source(task.source, task.path)
+    structure, notes = collection.structure(task.source_id)
+    parameters = LIBRARY_PARAMETERS[task.kind]
+    with tempfile.TemporaryDirectory(prefix="xastruct-reference-") as scratch:
+        folder = Path(scratch)
+        (folder / "feff.inp").write_text(write_deck(structure, task.site, parameters))
+        facts = run(folder, timeout=TIMEOUT[task.kind])
+        result = read_folder(folder, task.absorber, task.edge, parameters.kind)
+        if result.problems:
+            raise XastructError("; ".join(result.problems))
+        spectrum = result.spectrum
+        record = {
+            "source": task.source,
+            "source_id": task.source_id,
+            "source_version": collection.version,
+            "fingerprint": fingerprint(structure),
+            "site": task.site,
+            "multiplicity": task.multiplicity,
+            "absorber": task.absorber,
+            "edge": task.edge,
+            "kind": task.kind,
+            "program": facts["version"],
+            "settings": parameters.to_dict(),
+            "notes": {**notes, **{name: value for name, value in result.facts.items() if name in _NOTED}},
+            "uuid": str(uuid.uuid4()),
+            "cpu_seconds": facts["cpu_seconds"],
+            "e0": spectrum.e0,
+            "energy": pack(spectrum.energy),
+            "mu": pack(spectrum.mu.astype(np.float32)),
+            "mu0": pack(np.asarray(spectrum.mu0, dtype=np.float32)),
+        }
+        if task.source != "amcsd":
+            record["structure"] = structure_to_dict(structure)
+        if task.kind == "EXAFS":
+            conditions = draw_conditions(structure, f"{task.source}:{task.source_id}:{task.site}")
+            record["conditions"] = conditions
+            record["chi"] = pack(thermal_chi(folder, conditions).astype(np.float32))
+    return record
