@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiida import orm
 from aiida.common.datastructures import CalcInfo, CodeInfo
@@ -11,6 +11,10 @@ from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec
 
 from ..data.spectrum import SpectrumData
+
+if TYPE_CHECKING:
+    from ..engine.feff.outcome import Request
+    from ..engine.feff.parameters import FeffParameters
 
 
 def _check_parameters(value: orm.Dict | None, _: Any) -> str | None:
@@ -95,8 +99,9 @@ class FeffCalculation(CalcJob):
         )
         spec.default_output_node = "output_parameters"
 
-        spec.exit_code(301, "ERROR_NO_OUTPUT", message="FEFF wrote no spectrum: {reason}")
-        spec.exit_code(302, "ERROR_OUTPUT_DAMAGED", message="FEFF's spectrum cannot be used: {reason}")
+        # What says nothing about the input is not taken from a cache: a handler that runs it again must get a run.
+        spec.exit_code(301, "ERROR_NO_OUTPUT", message="FEFF wrote no spectrum: {reason}", invalidates_cache=True)
+        spec.exit_code(302, "ERROR_OUTPUT_DAMAGED", message="FEFF's spectrum cannot be used: {reason}", invalidates_cache=True)
         spec.exit_code(303, "ERROR_INPUT_REFUSED", message="FEFF refused its input: {reason}")
         spec.exit_code(304, "ERROR_MISSING_POTENTIAL", message="A potential has no atom in the cluster: {reason}")
         spec.exit_code(305, "ERROR_MISSING_ABSORBER", message="The deck has not exactly one absorber: {reason}")
@@ -104,9 +109,9 @@ class FeffCalculation(CalcJob):
         spec.exit_code(307, "ERROR_ATOMS_TOO_CLOSE", message="Two atoms overlap: {reason}")
         spec.exit_code(308, "ERROR_POTENTIALS_FAILED", message="The muffin-tin potentials could not be made: {reason}")
         spec.exit_code(309, "ERROR_NEGATIVE_OCCUPATION", message="An orbital got an impossible occupation: {reason}")
-        spec.exit_code(310, "ERROR_OUT_OF_WALLTIME", message="FEFF ran out of time: {reason}")
-        spec.exit_code(311, "ERROR_KILLED", message="FEFF was killed: {reason}")
-        spec.exit_code(312, "ERROR_NOT_INSTALLED", message="The computer lacks FEFF: {reason}")
+        spec.exit_code(310, "ERROR_OUT_OF_WALLTIME", message="FEFF ran out of time: {reason}", invalidates_cache=True)
+        spec.exit_code(311, "ERROR_KILLED", message="FEFF was killed: {reason}", invalidates_cache=True)
+        spec.exit_code(312, "ERROR_NOT_INSTALLED", message="The computer lacks FEFF: {reason}", invalidates_cache=True)
         spec.exit_code(320, "ERROR_IMPLAUSIBLE", message="FEFF ended well but its spectrum fails the sanity check: {reason}")
         spec.exit_code(410, "WARNING_SCF_NOT_CONVERGED", message="SCF ended before it settled; the spectrum is there: {reason}")
 
@@ -138,7 +143,16 @@ class FeffCalculation(CalcJob):
             raise InputValidationError(str(error)) from error
 
 
-def feff_parameters(node: orm.Dict | None) -> Any:
+def request(structure: orm.StructureData, site: int, parameters: FeffParameters) -> Request:
+    """What is asked of FEFF for the absorber at `site`."""
+    from ..engine.feff.deck import resolve_edge
+    from ..engine.feff.outcome import Request
+
+    absorber = structure.get_kind(structure.sites[site].kind_name).symbol
+    return Request(absorber, resolve_edge(absorber, parameters.edge), parameters.kind, parameters.to_dict())
+
+
+def feff_parameters(node: orm.Dict | None) -> FeffParameters:
     """`FeffParameters` of an input node; the defaults where there is none."""
     from ..engine.feff.parameters import FeffParameters
 

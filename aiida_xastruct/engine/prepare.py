@@ -31,6 +31,7 @@ from .spectrum import (
     find_e0,
     flatten,
     model_curve,
+    multiplets,
     on_grid,
     tabulated_edge,
 )
@@ -58,6 +59,8 @@ def unfit(record: Record) -> str:
     absorber = record.spectrum.absorber
     if atomic_number(absorber) != record.structure[record.site].specie.Z:
         return "absorber is not at the site"
+    if multiplets(absorber, record.spectrum.edge):
+        return f"dominated by multiplets ({absorber} {record.spectrum.edge})"
     if record.spectrum.edge != edge_of(absorber):
         return f"not the edge that people measure ({absorber} {record.spectrum.edge})"
     return ""

@@ -22,7 +22,7 @@ Method = Literal["feff", "ml", "measured"]
 EnergyReference = Literal["feff", "calibrated", "nominal"]
 Normalisation = Literal["feff_xsedge50", "flat", "raw"]
 
-EDGES = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
+EDGES = ("K", "L1", "L2", "L3", "L2,3", "M1", "M2", "M3", "M4", "M5")
 
 #: (electron mass) * 2 / hbar^2 in 1/(eV angstrom^2): k^2 = ETOK * (E - E0).
 ETOK = 0.26246842
@@ -65,7 +65,7 @@ def element_symbol(z: int) -> str:
 
 
 def tabulated_edge(absorber: str, edge: str) -> float:
-    """Tabulated edge energy in eV (Elam, Ravel and Sieber, Radiat. Phys. Chem. 63, 121 (2002), through xraydb).
+    """Tabulated edge energy in eV (Elam, Ravel and Sieber, Radiat. Phys. Chem. 63, 121 (2002), through xraydb); that of L3 for `L2,3`.
 
     Raises:
         SpectrumError: if the element has no such edge.
@@ -74,12 +74,28 @@ def tabulated_edge(absorber: str, edge: str) -> float:
 
     atomic_number(absorber)
     try:
-        found = xraydb.xray_edge(absorber, edge)
+        found = xraydb.xray_edge(absorber, "L3" if edge == "L2,3" else edge)
     except (ValueError, AttributeError) as error:
         raise SpectrumError(f"{absorber} has no tabulated {edge} edge; choose one of its edges.") from error
     if found is None:
         raise SpectrumError(f"{absorber} has no tabulated {edge} edge; choose one of its edges.")
     return float(found.energy)
+
+
+def multiplets(absorber: str, edge: str) -> str:
+    """Why one-electron theory, and so FEFF, leaves the essence of an edge out; empty where it does not.
+
+    Where the core hole and the valence shell that it is excited into overlap, their coupling splits the white line into multiplets:
+    2p with 3d (L2,3 from K, whose ions are 3d0, to Cu) and 3d with 4f or 5f (M4,5 from La to Yb and from Ac on). F.M.F. de Groot,
+    Coord. Chem. Rev. 249, 31 (2005); B.T. Thole et al., Phys. Rev. B 32, 5107 (1985).
+    """
+    z = atomic_number(absorber)
+    shell = ""
+    if edge in ("L2", "L3", "L2,3") and 19 <= z <= 29:
+        shell = "3d"
+    elif edge in ("M4", "M5"):
+        shell = "4f" if 57 <= z <= 70 else "5f" if z >= 89 else ""
+    return f"the {absorber} {edge} edge is dominated by multiplets of the {shell} shell, which FEFF leaves out" if shell else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +106,7 @@ class Spectrum:
         energy: (n,) absolute photon energy in eV, finite and strictly increasing.
         mu: (n,) absorption, in the unit that `normalisation` names.
         absorber: symbol of the absorbing element.
-        edge: absorption edge, one of `EDGES`.
+        edge: absorption edge, one of `EDGES`; `L2,3` is the sum of L3 and L2 over a range that holds both.
         kind: XANES or EXAFS, the range that the spectrum is meant for.
         method: who made it: feff, ml or measured.
         energy_reference: what the energy axis is worth: feff (FEFF's own edge), calibrated or nominal.

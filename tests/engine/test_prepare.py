@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aiida_xastruct.engine.dataset import Holdout
 from aiida_xastruct.engine.errors import DatasetError
-from aiida_xastruct.engine.prepare import prepare, read_jsonl, read_jsonl_structures, spectrum_of
+from aiida_xastruct.engine.feff.output import read_xmu
+from aiida_xastruct.engine.prepare import Record, prepare, read_jsonl, read_jsonl_structures, spectrum_of
 from aiida_xastruct.engine.spectrum import EXAFS_GRID, XANES_GRID, edge_of, k_to_energy, tabulated_edge
 
 #: FEFF's edge above the table in these files, eV.
@@ -213,6 +215,25 @@ def test_what_cannot_be_used_is_counted_by_reason(tmp_path, crystal, cache):
     }  # fmt: skip
     assert len(dataset.tables["XANES"]) == 2
     assert len(dataset.tables["EXAFS"]) == 1
+    assert [material["source_id"] for material in dataset.materials] == ["mp-2"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "edge", "group", "cell", "elements", "places"),
+    [
+        ("fe-l3", "L3", "Im-3m", 2.866, ["Fe"], [[0, 0, 0]]),
+        ("ceo2-m5", "M5", "Fm-3m", 5.411, ["Ce", "O"], [[0, 0, 0], [0.25, 0.25, 0.25]]),
+    ],
+)
+def test_multiplet_edges_are_no_training_truth(tmp_path, crystal, cache, folder, edge, group, cell, elements, places):
+    from pymatgen.core import Lattice, Structure
+
+    structure = Structure.from_spacegroup(group, Lattice.cubic(cell), elements, places)
+    text = (Path(__file__).parents[1] / "fixtures" / "edges" / folder / "xmu.dat").read_text()
+    real = Record("made", "here", structure, 0, read_xmu(text, elements[0], edge, "XANES"), "FEFF 10")
+    (other,) = read_jsonl(*write(tmp_path, "feff_mp", {"mp-2": crystal("Cu")}, [row("mp-2", 0, "Cu")]))
+    dataset, left_out = prepare([real, other], NOTHING, cache)
+    assert left_out == {"held out": 0, f"dominated by multiplets ({elements[0]} {edge})": 1}
     assert [material["source_id"] for material in dataset.materials] == ["mp-2"]
 
 

@@ -22,6 +22,7 @@ from aiida_xastruct.engine.spectrum import (
     flatten,
     k_to_energy,
     model_curve,
+    multiplets,
     on_grid,
     smooth_background,
     tabulated_edge,
@@ -114,6 +115,19 @@ def test_tabulated_numbers():
     assert atomic_number("W") == 74
     assert tabulated_edge("Fe", "K") == pytest.approx(7112.0, abs=1.0)
     assert tabulated_edge("U", "L3") == pytest.approx(17166.0, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("element", "edge", "shell"),
+    [("Ti", "L3", "3d"), ("Fe", "L2,3", "3d"), ("Ca", "L2", "3d"), ("Ce", "M5", "4f"), ("U", "M4", "5f"),
+     ("Fe", "K", ""), ("Zn", "L3", ""), ("Mo", "L3", ""), ("W", "L3", ""), ("W", "M5", ""), ("Lu", "M5", "")],
+)  # fmt: skip
+def test_edges_that_multiplets_dominate(element, edge, shell):
+    assert (f"multiplets of the {shell} shell" in multiplets(element, edge)) if shell else multiplets(element, edge) == ""
+
+
+def test_the_sum_of_two_edges_starts_at_the_first():
+    assert tabulated_edge("Fe", "L2,3") == tabulated_edge("Fe", "L3") < tabulated_edge("Fe", "L2")
 
 
 @pytest.mark.parametrize("wrong", ["fe2", "", "Q"])

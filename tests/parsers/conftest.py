@@ -15,11 +15,12 @@ RECORDED = Path(__file__).parents[1] / "fixtures" / "feff"
 
 @pytest.fixture
 def finished(aiida_profile_clean, aiida_localhost) -> Callable[..., orm.CalcJobNode]:
-    """Function (recorded folder, site, parameters) -> a node whose inputs, options and retrieved files are there."""
+    """Function (recorded folder, site, crystal, parameters) -> a node whose inputs, options and retrieved files are there."""
 
-    def make(folder: str | Path, site: int = 0, **parameters) -> orm.CalcJobNode:
+    def make(folder: str | Path, site: int = 0, crystal: Structure | None = None, **parameters) -> orm.CalcJobNode:
         node = orm.CalcJobNode(computer=aiida_localhost, process_type="aiida.calculations:xastruct.feff")
-        crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.212), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+        if crystal is None:
+            crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.212), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
         inputs = {"structure": orm.StructureData(pymatgen=crystal), "site": orm.Int(site), "parameters": orm.Dict(parameters)}
         for name, value in inputs.items():
             node.base.links.add_incoming(value.store(), link_type=LinkType.INPUT_CALC, link_label=name)

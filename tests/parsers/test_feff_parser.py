@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.plugins import ParserFactory
+from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.calculations.feff import FeffCalculation
 
@@ -108,8 +109,26 @@ def test_damaged_table(finished, tmp_path, damage):
     assert function.exit_status == FeffCalculation.exit_codes.ERROR_OUTPUT_DAMAGED.status
 
 
-def test_multiplet_edges_carry_a_warning(finished, tmp_path):
-    from aiida_xastruct.parsers.feff import _physics_warnings
+@pytest.mark.parametrize(
+    ("folder", "edge", "group", "cell", "elements", "places", "shell"),
+    [
+        ("fe-l3", "L3", "Im-3m", 2.866, ["Fe"], [[0, 0, 0]], "3d"),
+        ("fe-l2", "L2", "Im-3m", 2.866, ["Fe"], [[0, 0, 0]], "3d"),
+        ("ceo2-m5", "M5", "Fm-3m", 5.411, ["Ce", "O"], [[0, 0, 0], [0.25, 0.25, 0.25]], "4f"),
+        ("ceo2-m4", "M4", "Fm-3m", 5.411, ["Ce", "O"], [[0, 0, 0], [0.25, 0.25, 0.25]], "4f"),
+    ],
+)
+def test_multiplet_edges_are_answered_with_a_warning(finished, folder, edge, group, cell, elements, places, shell):
+    crystal = Structure.from_spacegroup(group, Lattice.cubic(cell), elements, places)
+    outputs, function = parse(finished(RECORDED.parent / "edges" / folder, crystal=crystal, kind="XANES", edge=edge))
+    assert function.is_finished_ok, function.exit_message
+    spectrum = outputs["spectrum"]
+    assert spectrum.edge == edge
+    for warnings in (outputs["output_parameters"]["warnings"], spectrum.settings["warnings"]):
+        assert any(f"multiplets of the {shell} shell" in line for line in warnings)
+    assert spectrum.settings["edge_cross_section"] == outputs["output_parameters"]["edge_cross_section"] > 0
 
-    assert "multiplets" in _physics_warnings("Fe", "L3")[0]
-    assert _physics_warnings("Fe", "K") == _physics_warnings("W", "L3") == []
+
+def test_other_edges_carry_no_such_warning(finished):
+    outputs, _ = parse(finished("xanes", kind="XANES"))
+    assert "warnings" not in outputs["spectrum"].settings

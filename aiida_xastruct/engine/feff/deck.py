@@ -139,7 +139,7 @@ def read_request(deck: str) -> tuple[str, str, Kind]:
             if card == "EDGE" and len(words) > 1:
                 edge = words[1].upper()
             elif card == "HOLE" and len(words) > 1 and words[1].isdigit():
-                edge = {"1": "K", "2": "L1", "3": "L2", "4": "L3"}.get(words[1], f"HOLE {words[1]}")
+                edge = {"1": "K", "2": "L1", "3": "L2", "4": "L3", "8": "M4", "9": "M5"}.get(words[1], f"HOLE {words[1]}")
             elif card.startswith(("XANE", "EXAF")):
                 kind = "XANES" if card.startswith("XANE") else "EXAFS"
         elif block.startswith("POTE") and words[0] == "0" and len(words) > 1 and words[1].isdigit():

@@ -13,8 +13,8 @@ from ..spectrum import Kind
 Engine = Literal["feff10", "feff8l"]
 CoreHole = Literal["RPA", "FSR", "None"]
 
-#: Edges that a deck may ask for. Multiplets make L2,3 of 3d and M4,5 of 4f elements FEFF's to compute but nobody's to trust.
-FEFF_EDGES = ("K", "L1", "L2", "L3")
+#: Edges that a deck may ask for. L2,3 of 3d and M4,5 of 4f and 5f elements come with a warning: see `spectrum.multiplets`.
+FEFF_EDGES = ("K", "L1", "L2", "L3", "M4", "M5")
 
 #: Cards that `cards` may add to a deck, and how many values each takes (minimum, maximum). Everything else is either
 #: written by the deck itself or changes what the output files are, which the parser could not read.
@@ -89,7 +89,7 @@ class FeffParameters:
 
     Attributes:
         kind: XANES (SCF and full multiple scattering) or EXAFS (paths).
-        edge: K, L1, L2 or L3; the one people measure for the absorber if empty.
+        edge: one of `FEFF_EDGES`; the one people measure for the absorber if empty.
         engine: feff10 or feff8l; the bundled FEFF10 for XANES and FEFF 8.5L for EXAFS if empty.
         protocol: fast, balanced or stringent: how far the SCF and FMS spheres reach (XANES only).
         scf_radius, fms_radius: fixed radii in the place of the protocol's.

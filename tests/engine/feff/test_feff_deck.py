@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from aiida_xastruct.engine.errors import FeffError, StructureError
+from aiida_xastruct.engine.errors import FeffError, SpectrumError, StructureError
 from aiida_xastruct.engine.feff.cluster import build_cluster, sphere_radius
 from aiida_xastruct.engine.feff.deck import FeffParameters, read_request, resolve_edge, write_deck
 from aiida_xastruct.engine.feff.parameters import EXTRA_CARDS, PROTOCOLS, Sphere
@@ -98,7 +98,7 @@ def test_cards(rock_salt):
         ({"fms_radus": 5}, "did you mean 'fms_radius'"),
         ({"kind": "ELNES"}, "XANES, EXAFS"),
         ({"kind": "XANES", "engine": "feff8l"}, "use engine 'feff10'"),
-        ({"edge": "M5"}, "K, L1, L2, L3"),
+        ({"edge": "N3"}, "K, L1, L2, L3, M4, M5"),
         ({"k_max": 300}, "3 to 30"),
         ({"scf_iterations": True}, "1 to 100"),
         ({"energy_range": [5, 60]}, "Fermi level"),
@@ -125,6 +125,12 @@ def test_edge_that_people_measure(absorber, edge):
     assert resolve_edge(absorber) == edge
 
 
+def test_edge_that_an_element_lacks_is_refused():
+    assert resolve_edge("Ce", "M5") == "M5"
+    with pytest.raises(SpectrumError, match="O has no tabulated M5 edge"):
+        resolve_edge("O", "M5")
+
+
 @pytest.mark.parametrize("absorber", ["H", "He", "Es"])
 def test_absorbers_without_a_spectrum_are_refused(absorber):
     with pytest.raises(FeffError, match="pick"):
@@ -147,6 +153,7 @@ def test_bad_structures_are_refused(rock_salt):
 def test_request_of_a_deck(rock_salt):
     assert read_request(write_deck(rock_salt, 4, FeffParameters(kind="EXAFS"))) == ("O", "K", "EXAFS")
     assert read_request("HOLE 4 1.0\nXANES 4\nPOTENTIALS\n0 74 W\n1 8 O\nATOMS\n0 0 0 0\n") == ("W", "L3", "XANES")
+    assert read_request("HOLE 9 1.0\nXANES 4\nPOTENTIALS\n0 58 Ce\n1 8 O\nATOMS\n0 0 0 0\n") == ("Ce", "M5", "XANES")
     with pytest.raises(FeffError, match="no absorber"):
         read_request("EXAFS\nPOTENTIALS\n1 8 O\n")
     with pytest.raises(FeffError, match="neither XANES nor EXAFS"):
