@@ -1,13 +1,18 @@
-"""`aiida-xastruct reference`: make, count and write the library of FEFF spectra. Needs no AiiDA profile."""
+"""`aiida-xastruct reference`: make, count and write the library of FEFF spectra. Only `--group` needs an AiiDA profile."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .group import XastructGroup
+from .group import XastructGroup, with_profile
+
+if TYPE_CHECKING:
+    from aiida.orm import Node
+
+    from ..engine.reference.files import Member
 
 _STATE = click.Path(path_type=Path, file_okay=False)
 
@@ -19,8 +24,11 @@ def reference() -> None:
 
 @reference.command("build")
 @click.option("--state", type=_STATE, required=True, help="Folder that records go to; an interrupted build goes on from it.")
-@click.option("--source", type=click.Choice(["amcsd", "npz"]), default="amcsd", show_default=True, help="Where the structures come from.")
-@click.option("--path", type=click.Path(path_type=str, exists=True, dir_okay=False), default=None, help="The table of an npz source.")
+@click.option(
+    "--source", type=click.Choice(["amcsd", "npz", "cif"]), default="amcsd", show_default=True, help="Where the structures come from."
+)  # fmt: skip
+@click.option("--path", type=click.Path(exists=True), help="The table of an npz source, the folder of CIF files.")
+@click.option("--group", help="Take the structures of this AiiDA group instead (label, pk or UUID).")
 @click.option("--kinds", default="EXAFS,XANES", show_default=True, help="EXAFS, XANES or both.")
 @click.option("--mix", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of the computing time for XANES.")
 @click.option("--exafs-first", type=float, default=0.0, metavar="MINUTES", help="Minutes of EXAFS alone at the start.")
@@ -35,19 +43,55 @@ def reference() -> None:
     "--library", type=_STATE,
     help="Library whose sites are skipped.  [default: `reference` in the working folder, else in the clone that this runs from]",
 )  # fmt: skip
-def build(state: Path, kinds: str, exclude: tuple[Path, ...], path: str | None, library: Path | None, **values: Any) -> None:
+def build(
+    state: Path, source: str, path: str | None, group: str | None, kinds: str, exclude: tuple[Path, ...], library: Path | None,
+    **values: Any,
+) -> None:  # fmt: skip
     """Compute spectra until stopped, one element after the other; start it again to go on.
 
-    What the library or the state folder holds already is skipped.
+    What the library or the state folder holds already is skipped. Structures that are disordered, damaged or larger than 60 atoms are
+    refused, once, and kept with the reason in the state folder.
     """
     from ..engine.reference.build import BuildOptions
     from ..engine.reference.command import build_command
     from ..engine.reference.library import default_library
 
+    if group is not None:
+        if source != "amcsd" or path is not None:
+            raise click.UsageError("give either --group, or --source with its --path.")
+        source, path = "aiida", str(_write_group(group, state))
     options = BuildOptions(
-        path=path or "", kinds=tuple(kinds.split(",")), exclude=exclude, library=library or default_library(), **values
+        source=source, path=path or "", kinds=tuple(kinds.split(",")), exclude=exclude, library=library or default_library(), **values
     )  # fmt: skip
     click.echo(build_command(state, options))
+
+
+@with_profile
+def _write_group(identifier: str, state: Path) -> Path:
+    """Write the structures of a group where the engine, which knows no AiiDA, reads them: a file in the state folder."""
+    from aiida.orm import load_group
+
+    from ..engine.reference.files import write_members
+
+    group = load_group(identifier)
+    state.mkdir(parents=True, exist_ok=True)
+    path = state / "group.jsonl"
+    write_members(path, map(_member, group.nodes))
+    return path
+
+
+def _member(node: Node) -> Member:
+    """A node of the group as the engine takes it, under its UUID."""
+    from aiida.orm import StructureData
+
+    from ..engine.reference.files import Member
+
+    if not isinstance(node, StructureData):
+        return Member(node.uuid, None, f"the node is a {type(node).__name__}, not a StructureData.")
+    try:
+        return Member(node.uuid, node.get_pymatgen_structure())
+    except ValueError as error:
+        return Member(node.uuid, None, f"AiiDA cannot give its crystal: {error}")
 
 
 @reference.command("status")

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 from click.testing import CliRunner
 
 from aiida_xastruct.cli.reference import reference
+
+SCRIPT = str(Path(sys.executable).parent / "aiida-xastruct")
 
 
 def test_help_and_errors(tmp_path):
@@ -18,14 +26,9 @@ def test_help_and_errors(tmp_path):
 
 
 def test_build_status_export(tmp_path):
-    import subprocess
-    import sys
-    from pathlib import Path
-
     state, library = tmp_path / "state", tmp_path / "library"
-    script = str(Path(sys.executable).parent / "aiida-xastruct")
     subprocess.run(
-        [script, "reference", "build", "--state", str(state), "--kinds", "EXAFS", "--limit", "2", "--seed", "5"],
+        [SCRIPT, "reference", "build", "--state", str(state), "--kinds", "EXAFS", "--limit", "2", "--seed", "5"],
         check=True, capture_output=True, timeout=240, env={"PATH": "/usr/bin:/bin", "AIIDA_PATH": str(tmp_path), "HOME": str(tmp_path)},
     )  # fmt: skip
     runner = CliRunner()
@@ -33,3 +36,57 @@ def test_build_status_export(tmp_path):
     written = runner.invoke(reference, ["export", "--state", str(state), "--library", str(library)])
     assert written.exit_code == 0
     assert len(list(library.glob("exafs-*.h5"))) == 1
+
+
+@pytest.fixture
+def group(aiida_profile_clean):
+    """A crystal of 1 Mg and 1 O site, and members that no library takes: disordered, not periodic, no structure at all."""
+    from aiida import orm
+    from pymatgen.core import Lattice, Structure
+
+    magnesia = Structure(Lattice.cubic(4.212), ["Mg"] * 4 + ["O"] * 4, CORNERS)
+    mixed = Structure(Lattice.cubic(4.3), [{"Mg": 0.5, "Fe": 0.5}] * 4 + ["O"] * 4, CORNERS)
+    slab = orm.StructureData(pymatgen=magnesia)
+    slab.set_pbc([True, True, False])
+    nodes = {"good": orm.StructureData(pymatgen=magnesia), "mixed": orm.StructureData(pymatgen=mixed), "slab": slab, "number": orm.Int(1)}
+    group = orm.Group("crystals").store()
+    group.add_nodes([node.store() for node in nodes.values()])
+    return {name: node.uuid for name, node in nodes.items()}
+
+
+CORNERS = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0], [0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+
+
+def test_build_from_a_group(group, tmp_path):
+    from aiida.manage import get_manager
+    from aiida.manage.configuration import get_config
+
+    from aiida_xastruct.engine.reference import export, read_reference
+    from aiida_xastruct.engine.reference.state import REJECTED, State
+
+    # In its own process, because a build lowers its priority for good; in this profile.
+    environment = {**os.environ, "AIIDA_PATH": str(Path(get_config().dirpath).parent)}
+    command = [SCRIPT, "-p", get_manager().get_profile().name, "reference", "build", "--state", str(tmp_path / "state")]
+    command += ["--group", "crystals", "--kinds", "EXAFS"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240, env=environment)
+    assert "2 sites computed, 0 failed" in done.stdout, done.stderr
+    state = State(tmp_path / "state")
+    rejected = {value["source_id"]: value["reason"] for value in state.lines(REJECTED)}
+    assert rejected.keys() == {group["mixed"], group["slab"], group["number"]}
+    assert "disordered" in rejected[group["mixed"]]
+    assert "not periodic" in rejected[group["slab"]]
+    assert "not a StructureData" in rejected[group["number"]]
+    again = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240, env=environment)
+    assert "0 sites computed, 0 failed" in again.stdout
+    assert len(list(state.lines(REJECTED))) == 3
+    export(state, tmp_path / "library")
+    records = list(read_reference(tmp_path / "library"))
+    assert {(record.source, record.source_id, record.absorber) for record in records} == {("aiida", group["good"], e) for e in ("Mg", "O")}
+    assert records[0].crystal().composition.reduced_formula == "MgO"
+
+
+def test_group_or_source(group, tmp_path, run):
+    wrong = run(reference, "build", "--state", tmp_path / "s", "--group", "crystals", "--source", "cif", status=2)
+    assert "either --group" in wrong.output
+    assert "No result was found" in run(reference, "build", "--state", tmp_path / "s", "--group", "nothing", status=1).output
+    assert not (tmp_path / "s").exists()

@@ -20,6 +20,7 @@ from ..errors import DatasetError, XastructError
 from .compute import compute_record
 from .library import default_library, library_keys
 from .order import Excluded, RoundRobin, Task
+from .sources import open_source
 from .state import FAILURES, RECORDS, REJECTED, State
 
 
@@ -118,6 +119,7 @@ def build(state: State, options: BuildOptions, report: Callable[[Progress], None
     """
     state.create()
     _yield_processor()
+    open_source.cache_clear()  # files and folders may have changed since this process read them last
     streams = _streams(state, options)
     progress = Progress()
     stopping = _stop_flag()

@@ -13,8 +13,9 @@ from ..errors import XastructError
 from ..feff.deck import FeffParameters, write_deck
 from ..feff.output import read_folder
 from ..feff.runner import run
+from .crystal import fingerprint, structure_to_dict
 from .order import Task
-from .sources import fingerprint, open_source, structure_to_dict
+from .sources import open_source
 from .state import pack
 from .thermal import draw_conditions, thermal_chi
 

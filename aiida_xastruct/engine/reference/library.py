@@ -36,7 +36,8 @@ from pymatgen.core import Structure
 from ..errors import DatasetError
 from ..feff.output import check
 from ..spectrum import ETOK, FloatArray, Kind, Spectrum
-from .sources import read_structure, structure_from_dict
+from .crystal import structure_from_dict
+from .sources import read_structure
 from .state import RECORDS, Key, State, key_of, unpack
 
 FORMAT = "xastruct-reference-1"

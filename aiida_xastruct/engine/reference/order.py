@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import XastructError
 from ..feff.deck import resolve_edge
 from ..structure import inequivalent_absorbers, space_group
+from .files import UNREADABLE
 from .sources import open_source
 from .state import Key
 
@@ -81,7 +82,11 @@ class RoundRobin:
         self._collection = open_source(source, path)
         generator = random.Random(seed)
         self._structures: dict[str, deque[str]] = {}
-        for element, ids in self._collection.ids_by_element().items():
+        self._excluded, self._reject, self._rejected = excluded, reject, rejected
+        by_element = self._collection.ids_by_element()
+        for source_id in by_element.pop(UNREADABLE, []):
+            self._read(source_id, UNREADABLE)
+        for element, ids in by_element.items():
             try:
                 resolve_edge(element)
             except XastructError:
@@ -92,7 +97,6 @@ class RoundRobin:
         self._order = list(self._structures)
         generator.shuffle(self._order)
         self._sites: dict[str, deque[tuple[str, int, int]]] = {element: deque() for element in self._order}
-        self._excluded, self._reject, self._rejected = excluded, reject, rejected
 
     def sites(self) -> Iterator[tuple[str, str, int, int]]:
         """(element, source id, site, multiplicity) for ever new sites, until no element has any."""

@@ -1,4 +1,4 @@
-"""Where the library's structures come from: the AMCSD inside larixite, or a table of structures in an npz file.
+"""Where the library's structures come from: the AMCSD inside larixite, or what a user brings.
 
 The American Mineralogist Crystal Structure Database (Downs and Hall-Wallace, Am. Mineral. 88, 247 (2003)) is free to use when cited. Its
 coordinates are never copied: a record holds the AMCSD code and a fingerprint, and `read_structure` reads the crystal again and
@@ -8,31 +8,24 @@ compares.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import warnings
 from collections import defaultdict
-from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from pymatgen.core import Composition, Element, Lattice, Structure
+from pymatgen.core import Structure
 
 from ..errors import StructureError
-from ..structure import check_structure
-
-#: Structures with more atoms in their conventional cell cost more symmetry and feature work than they add.
-MAX_ATOMS = 60
+from .crystal import MAX_ATOMS, check_crystal, check_formula, fingerprint, parse_cif
+from .files import CifSource, MemberSource, NpzSource
 
 
 class Source(Protocol):
     """A collection of crystals.
 
     Attributes:
-        name: `amcsd` or `npz`.
+        name: of the source in records: `amcsd`, `npz`, `cif` or `aiida`.
         version: what an id must be read with to mean the same crystal.
     """
 
@@ -40,7 +33,7 @@ class Source(Protocol):
     version: str
 
     def ids_by_element(self) -> dict[str, list[str]]:
-        """Ids of the entries that hold each element."""
+        """Ids of the entries that hold each element; of those whose elements cannot be told under `UNREADABLE`."""
         ...
 
     def structure(self, source_id: str) -> tuple[Structure, dict[str, Any]]:
@@ -84,11 +77,9 @@ class AmcsdSource:
                 make up its formula.
         """
         text, formula = self._entry(source_id)
-        structure = _parse_cif(text)
-        if len(structure) > MAX_ATOMS:
-            raise StructureError(f"the cell has {len(structure)} atoms; the library takes at most {MAX_ATOMS}.")
-        check_structure(structure)
-        return structure, {"missing_hydrogen": _check_formula(structure, formula)}
+        structure = parse_cif(text)
+        check_crystal(structure)
+        return structure, {"missing_hydrogen": check_formula(structure, formula)}
 
     def _entry(self, source_id: str) -> tuple[str, str]:
         with contextlib.redirect_stdout(io.StringIO()):  # larixite prints what it cannot parse
@@ -105,105 +96,19 @@ class AmcsdSource:
                 raise StructureError(f"larixite cannot read AMCSD {source_id}: {error}.") from error
 
 
-def _parse_cif(text: str) -> Structure:
-    from pymatgen.io.cif import CifParser
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about rounded coordinates and missing hydrogen, which is checked below
-        try:
-            return CifParser.from_str(text, occupancy_tolerance=1.01, site_tolerance=5e-3).parse_structures(primitive=False)[0]
-        except Exception as error:  # pymatgen raises many kinds for what 1960s refinements can hold
-            raise StructureError(
-                f"pymatgen cannot read the crystal: {str(error).splitlines()[0] if str(error) else type(error).__name__}."
-            ) from error
-
-
-def _check_formula(structure: Structure, formula: str) -> bool:
-    """Whether hydrogen is missing from the coordinates.
-
-    Raises:
-        StructureError: if the other elements do not make up the formula to 3 %: an unread label, a missing or a doubled atom.
-    """
-    try:
-        stated = Composition(formula.replace("D", "H") if "D" in formula.split() else formula).element_composition
-    except Exception as error:
-        raise StructureError(f"the formula {formula!r} cannot be read.") from error
-    present = structure.composition.element_composition
-    hydrogen = Element("H")
-    heavy = sorted(set(stated) - {hydrogen})
-    if set(heavy) != set(present) - {hydrogen}:
-        raise StructureError(f"the coordinates give {present.reduced_formula}, the formula says {formula}.")
-    if heavy:
-        ratios = [present[element] / stated[element] for element in heavy]
-        if max(ratios) / min(ratios) > 1.03:
-            raise StructureError(f"the coordinates give {present.reduced_formula}, the formula says {formula}.")
-    return hydrogen in stated and hydrogen not in present
-
-
-class NpzSource:
-    """Structures of an npz table: `ids`, `cells` (a b c alpha beta gamma; angstrom, degrees), `natoms`, `Z` and `frac` concatenated."""
-
-    name = "npz"
-
-    def __init__(self, path: Path | str) -> None:
-        data = np.load(Path(path), allow_pickle=False)
-        self.version = Path(path).name
-        self._ids = [str(value) for value in data["ids"]]
-        self._cells, self._numbers, self._frac = data["cells"], data["Z"], data["frac"]
-        self._ends = np.cumsum(data["natoms"])
-        self._index = {value: i for i, value in enumerate(self._ids)}
-
-    def ids_by_element(self) -> dict[str, list[str]]:
-        """Ids by element symbol, in the order of the table."""
-        found: dict[str, list[str]] = defaultdict(list)
-        start = 0
-        for source_id, end in zip(self._ids, self._ends, strict=True):
-            for z in np.unique(self._numbers[start:end]):
-                found[str(Element.from_Z(int(z)).symbol)].append(source_id)
-            start = int(end)
-        return dict(sorted(found.items()))
-
-    def structure(self, source_id: str) -> tuple[Structure, dict[str, Any]]:
-        """The cell of an id, sites in the table's order.
-
-        Raises:
-            StructureError: if there is no such id or the cell is damaged or too large.
-        """
-        if source_id not in self._index:
-            raise StructureError(f"there is no structure {source_id!r} in {self.version}.")
-        i = self._index[source_id]
-        begin, end = int(self._ends[i - 1]) if i else 0, int(self._ends[i])
-        if end - begin > MAX_ATOMS:
-            raise StructureError(f"the cell has {end - begin} atoms; the library takes at most {MAX_ATOMS}.")
-        structure = Structure(
-            Lattice.from_parameters(*self._cells[i]), [Element.from_Z(int(z)) for z in self._numbers[begin:end]], self._frac[begin:end]
-        )
-        check_structure(structure)
-        return structure, {}
-
-
 @lru_cache(maxsize=4)
 def open_source(name: str, path: str = "") -> Source:
-    """The source of a name; `path` is the table of an `npz` source.
+    """The source of a name; `path` is the table of `npz`, the folder of `cif`, the file that `write_members` wrote for `aiida`.
 
     Raises:
-        StructureError: if there is no such source.
+        StructureError: if there is no such source, or it cannot be read.
     """
     if name == "amcsd":
         return AmcsdSource()
-    if name == "npz" and path:
-        return NpzSource(path)
-    raise StructureError(f"there is no source {name!r}; use 'amcsd', or 'npz' with the path of a table.")
-
-
-def fingerprint(structure: Structure) -> str:
-    """16 hex digits of the cell, species and coordinates to 1e-3 angstrom, in site order: does a site index still mean the same atom."""
-    numbers = ",".join(str(site.specie.Z) for site in structure)
-    cell = ",".join(f"{value:.3f}" for value in structure.lattice.parameters)
-    # Fractional coordinates modulo one, rounded so that 0.99999 and 0 agree.
-    frac = np.round(np.mod(structure.frac_coords, 1.0), 4) % 1.0
-    text = f"{cell}|{numbers}|" + ",".join(f"{value:.4f}" for value in frac.ravel())
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    readers: dict[str, type[NpzSource | CifSource | MemberSource]] = {"npz": NpzSource, "cif": CifSource, "aiida": MemberSource}
+    if name in readers and path:
+        return readers[name](path)
+    raise StructureError(f"there is no source {name!r}; use 'amcsd', 'npz' with the path of a table, or 'cif' with a folder.")
 
 
 @lru_cache(maxsize=256)
@@ -224,17 +129,3 @@ def read_structure(source: str, source_id: str, expected: str = "") -> Structure
             f"{source} {source_id} now reads differently than when its spectrum was computed; install the larixite of its record."
         )
     return structure
-
-
-def structure_to_dict(structure: Structure) -> dict[str, Any]:
-    """Lattice (3, 3), species and fractional coordinates (n, 3), plain JSON."""
-    return {
-        "lattice": np.round(structure.lattice.matrix, 6).tolist(),
-        "species": [str(Element.from_Z(site.specie.Z).symbol) for site in structure],
-        "frac": np.round(structure.frac_coords, 6).tolist(),
-    }
-
-
-def structure_from_dict(values: Mapping[str, Any]) -> Structure:
-    """The inverse of `structure_to_dict`."""
-    return Structure(Lattice(values["lattice"]), values["species"], values["frac"])

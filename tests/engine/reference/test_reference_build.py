@@ -9,14 +9,16 @@ import time
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 
-from aiida_xastruct.engine.errors import XastructError
+from aiida_xastruct.engine.errors import StructureError, XastructError
 from aiida_xastruct.engine.reference.__main__ import main
 from aiida_xastruct.engine.reference.build import BuildOptions, Progress, _choose
 from aiida_xastruct.engine.reference.library import default_library, export, library_keys, shards
 from aiida_xastruct.engine.reference.order import Excluded, RoundRobin
-from aiida_xastruct.engine.reference.state import RECORDS, State, key_of
+from aiida_xastruct.engine.reference.sources import open_source
+from aiida_xastruct.engine.reference.state import RECORDS, REJECTED, State, key_of
 
 
 def round_robin(source, path, seed=0, excluded=None):
@@ -117,6 +119,64 @@ def test_a_fresh_clone_skips_what_its_library_holds(table, built, tmp_path):
     assert {key_of(record) for record in fresh.lines(RECORDS)} == everything - {key_of(record) for record in held}
     export(fresh, library)
     assert library_keys(library).keys() == everything
+
+
+@pytest.fixture
+def cifs(tmp_path, crystal):
+    """A folder of CIF files: rock salt, and what no library takes."""
+    folder = tmp_path / "cifs"
+    (folder / "below").mkdir(parents=True)
+    salt = crystal("NaCl")
+    salt.to(folder / "below" / "salt.cif", fmt="cif")
+    text = (folder / "below" / "salt.cif").read_text()
+    (folder / "half.CIF").write_text(text.replace("  1\n", "  0.5\n"))
+    (folder / "notes.cif").write_text("no crystal here")
+    (folder / "lost.cif").write_text(text.replace("Na4 Cl4", "Na4 K4 Cl8"))
+    salt.make_supercell([2, 2, 2])
+    salt.to(folder / "large.cif", fmt="cif")
+    (folder / "readme.txt").write_text("not read")
+    return folder
+
+
+def build_cifs(folder, state):
+    command = [sys.executable, "-m", "aiida_xastruct.engine.reference", "build", "--state", str(state), "--source", "cif"]
+    return subprocess.run([*command, "--path", str(folder), "--kinds", "EXAFS"], capture_output=True, text=True, timeout=240)
+
+
+def test_folder_of_cif_files(cifs, tmp_path):
+    assert "2 sites computed, 0 failed" in (done := build_cifs(cifs, tmp_path / "state")).stdout, done.stderr
+    state = State(tmp_path / "state")
+    records = list(state.lines(RECORDS))
+    assert sorted(record["absorber"] for record in records) == ["Cl", "Na"]
+    assert {record["source_id"].partition(":")[0] for record in records} == {"below/salt.cif"}
+    assert all(record["structure"]["species"].count("Na") == 4 for record in records)
+    rejected = {value["source_id"].partition(":")[0]: value["reason"] for value in state.lines(REJECTED)}
+    assert rejected.keys() == {"half.CIF", "notes.cif", "lost.cif", "large.cif"}
+    assert "disordered" in rejected["half.CIF"]
+    assert "cannot read" in rejected["notes.cif"]
+    assert "the formula says" in rejected["lost.cif"]
+    assert "64 atoms" in rejected["large.cif"]
+    # Another run rejects nothing again; a file that was mended is looked at anew.
+    (cifs / "notes.cif").write_text((cifs / "below" / "salt.cif").read_text().replace("5.64", "5.70"))
+    assert "2 sites computed, 0 failed" in build_cifs(cifs, tmp_path / "state").stdout
+    assert len(list(state.lines(REJECTED))) == 4
+    assert len(list(state.lines(RECORDS))) == 4
+
+
+def test_sources_that_cannot_be_read(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.npz").write_text("no table")
+    np.savez(tmp_path / "other.npz", ids=np.array(["a"]))
+    for source, path, words in [
+        ("cif", tmp_path / "empty", "no file"),
+        ("npz", tmp_path / "text.npz", "no table of structures"),
+        ("npz", tmp_path / "other.npz", "no table of structures"),
+        ("npz", tmp_path / "missing.npz", "no table of structures"),
+        ("npz", "", "'npz' with the path"),
+        ("aiida", tmp_path / "text.npz", "cannot be read as structures"),
+    ]:
+        with pytest.raises(StructureError, match=words):
+            open_source(source, str(path))
 
 
 def test_default_library(built, tmp_path, monkeypatch):

@@ -11,8 +11,9 @@ import pytest
 from aiida_xastruct.engine.errors import DatasetError, StructureError
 from aiida_xastruct.engine.reference import ReferenceRecord, export, library_keys, read_reference
 from aiida_xastruct.engine.reference.compute import LIBRARY_PARAMETERS
+from aiida_xastruct.engine.reference.crystal import fingerprint
 from aiida_xastruct.engine.reference.library import K_GRID, MAX_BYTES, _rounded, shards
-from aiida_xastruct.engine.reference.sources import AmcsdSource, fingerprint, read_structure
+from aiida_xastruct.engine.reference.sources import AmcsdSource, read_structure
 from aiida_xastruct.engine.reference.state import FAILURES, RECORDS, REJECTED, State, pack, unpack
 from aiida_xastruct.engine.spectrum import chi_k, find_e0
 
