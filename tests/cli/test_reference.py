@@ -90,3 +90,18 @@ def test_group_or_source(group, tmp_path, run):
     assert "either --group" in wrong.output
     assert "No result was found" in run(reference, "build", "--state", tmp_path / "s", "--group", "nothing", status=1).output
     assert not (tmp_path / "s").exists()
+
+
+def test_import_a_library(aiida_profile_clean, built, tmp_path, run):
+    from aiida.orm import QueryBuilder
+
+    from aiida_xastruct.data.dataset import DatasetData
+    from aiida_xastruct.engine.reference import export
+
+    export(built, tmp_path / "library")
+    shown = run(reference, "import", "--library", tmp_path / "library", "-L", "four sites").output
+    (node,) = QueryBuilder().append(DatasetData).all(flat=True)
+    assert f"{node.pk}: 4 EXAFS, 2 materials, 4 absorbers" in shown
+    assert node.label == "four sites"
+    refused = run(reference, "import", "--library", tmp_path, status=1).output
+    assert "there is no reference library" in refused

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+
+import numpy as np
 import pytest
 from aiida.common.exceptions import ValidationError
 from aiida.orm import load_node
@@ -7,6 +10,8 @@ from aiida.orm import load_node
 from aiida_xastruct.data.dataset import DatasetData
 from aiida_xastruct.engine.dataset import Dataset
 from aiida_xastruct.engine.errors import DatasetError
+from aiida_xastruct.engine.reference.library import export, shards
+from aiida_xastruct.engine.reference.state import RECORDS, State
 
 
 def test_attributes_follow_from_the_file(dataset_file):
@@ -48,3 +53,57 @@ def test_attributes_that_are_not_the_files_are_refused(dataset_file):
         DatasetData(str(dataset_file), filename="dataset.h5").store()
     with pytest.raises(ValidationError, match="named"):
         DatasetData(str(dataset_file)).store()
+
+
+@pytest.fixture(scope="module")
+def library(built, tmp_path_factory):
+    """The smallest real library: EXAFS of four sites in one shard."""
+    folder = tmp_path_factory.mktemp("library")
+    export(built, folder)
+    return folder
+
+
+def test_library_becomes_a_node(library, built, tmp_path):
+    seen = []
+    cache = tmp_path / "sites.sqlite"
+    node = load_node(DatasetData.from_library(library, cache=cache, progress=lambda *step: seen.append(step), label="library").store().pk)
+    assert node.n_records == {"EXAFS": 4}
+    assert node.n_materials == 2
+    assert node.elements == ["O", "Na", "Mg", "Cl"]
+    assert node.label == "library"
+    assert seen[-1] == (2, 2)
+    table = node.load().tables["EXAFS"]
+    assert np.isfinite(table.thermal).all()
+    assert (table.coordination == 6).all()
+    np.testing.assert_allclose(sorted(set(np.round(table.mean_distance, 3))), [2.106, 2.82], atol=1e-3)
+    (shard,) = shards(library)
+    assert node.source["extras"] == {"shards": [shard.name], "left_out": {}}
+    assert "Downs" in node.source["description"]
+
+    # The same sites spread over two shards, three of them twice, are the same training set.
+    other = tmp_path / "other"
+    part = State(tmp_path / "state")
+    part.create()
+    for record in list(built.lines(RECORDS))[1:]:
+        part.append(RECORDS, record)
+    export(part, other)
+    shutil.copy(shard, other)
+    assert len(shards(other)) == 2
+    again = DatasetData.from_library(other, cache=cache)
+    assert again.content_hash == node.content_hash
+    assert again.n_records == {"EXAFS": 4}
+
+
+def test_library_without_what_is_held_out(library, tmp_path):
+    (tmp_path / "holdout_ids.txt").write_text("mp-1\n")
+    (tmp_path / "holdout_formulas.txt").write_text("MgO 225\nNaCl 62\n")
+    node = DatasetData.from_library(library, tmp_path)
+    assert node.elements == ["Na", "Cl"]
+    assert node.source["extras"]["left_out"] == {"held out": 2}
+    (tmp_path / "holdout_formulas.txt").write_text("MgO 225\nNaCl 225\n")
+    with pytest.raises(DatasetError, match="no site of the library"):
+        DatasetData.from_library(library, tmp_path)
+    with pytest.raises(DatasetError, match="there is no reference library"):
+        DatasetData.from_library(tmp_path)
+    with pytest.raises(DatasetError, match="held-out"):
+        DatasetData.from_library(library, library)

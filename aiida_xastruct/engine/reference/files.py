@@ -53,9 +53,7 @@ class NpzSource:
             self._cells, self._numbers, self._frac = data["cells"], data["Z"], data["frac"]
             self._ends = np.cumsum(data["natoms"])
         except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
-            raise StructureError(
-                f"{path} is no table of structures ({error}); give an npz file with ids, cells, natoms, Z, frac."
-            ) from error
+            raise StructureError(f"{path} is no npz table of structures; it must hold ids, cells, natoms, Z and frac.") from error
         self.version = Path(path).name
         self._index = {value: i for i, value in enumerate(self._ids)}
 

@@ -106,9 +106,11 @@ def open_source(name: str, path: str = "") -> Source:
     if name == "amcsd":
         return AmcsdSource()
     readers: dict[str, type[NpzSource | CifSource | MemberSource]] = {"npz": NpzSource, "cif": CifSource, "aiida": MemberSource}
-    if name in readers and path:
-        return readers[name](path)
-    raise StructureError(f"there is no source {name!r}; use 'amcsd', 'npz' with the path of a table, or 'cif' with a folder.")
+    if name not in readers:
+        raise StructureError(f"there is no source {name!r}; use amcsd, npz or cif.")
+    if not path:
+        raise StructureError(f"the source {name!r} needs a path: the table of npz, the folder of cif.")
+    return readers[name](path)
 
 
 @lru_cache(maxsize=256)

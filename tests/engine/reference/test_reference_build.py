@@ -169,10 +169,11 @@ def test_sources_that_cannot_be_read(tmp_path):
     np.savez(tmp_path / "other.npz", ids=np.array(["a"]))
     for source, path, words in [
         ("cif", tmp_path / "empty", "no file"),
-        ("npz", tmp_path / "text.npz", "no table of structures"),
-        ("npz", tmp_path / "other.npz", "no table of structures"),
-        ("npz", tmp_path / "missing.npz", "no table of structures"),
-        ("npz", "", "'npz' with the path"),
+        ("npz", tmp_path / "text.npz", "no npz table"),
+        ("npz", tmp_path / "other.npz", "no npz table"),
+        ("npz", tmp_path / "missing.npz", "no npz table"),
+        ("npz", "", "needs a path"),
+        ("csv", "", "no source 'csv'"),
         ("aiida", tmp_path / "text.npz", "cannot be read as structures"),
     ]:
         with pytest.raises(StructureError, match=words):
