@@ -8,6 +8,7 @@ from aiida.cmdline.params import options, types
 from .group import LazyCommand, XastructGroup
 
 COMMANDS = {
+    "compare": LazyCommand("aiida_xastruct.cli.compare:compare", "Measure how alike two spectra are."),
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
     "infer": LazyCommand("aiida_xastruct.cli.infer:infer", "Infer the nearest neighbours behind a spectrum."),
     "predict": LazyCommand("aiida_xastruct.cli.predict:predict", "Predict the spectrum of an element in a crystal."),

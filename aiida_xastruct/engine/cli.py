@@ -75,6 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("spectra", type=Path, help="SPECTRA.jsonl.gz")
     evaluate.add_argument("structures", type=Path, help="STRUCTURES.jsonl.gz")
     evaluate.add_argument("--json", type=Path, help="write all metrics here")
+
+    compare = command("compare", _compare, "Measure how alike two spectra of one edge are, after the shift that brings them closest.")
+    compare.add_argument("spectrum", type=Path, help="xmu.dat, an exported spectrum, a scan (XDI or columns), or two columns")
+    compare.add_argument("reference", type=Path, help="what it is judged by")
+    compare.add_argument("--absorber", help="element, where the files do not say")
+    compare.add_argument("--edge", help="where the files do not say; the edge people measure if left out")
+    compare.add_argument("--kind", choices=("XANES", "EXAFS"), help="EXAFS if left out and both files reach that far")
+    compare.add_argument("--k-range", type=float, nargs=2, metavar="K", default=(3.0, 12.0), help="of an EXAFS, 1/angstrom (3 12)")
+    compare.add_argument("--flat", action="store_true", help="mu is normalised already, in files that do not say")
+    compare.add_argument("--json", type=Path, help="write the metrics here")
     return parser
 
 
@@ -266,6 +276,22 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"left out {count}: {reason}")
     print(f"flagged out of domain: {result['flagged_out_of_domain']:.1%}")
     _write_json(options.json, result)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from .compare import compare
+    from .scans import ScanParameters
+    from .spectrum_file import read_pair
+
+    parameters = ScanParameters(absorber=options.absorber or "", edge=options.edge or "")
+    texts = [(path.read_text(errors="replace"), path.name) for path in (options.spectrum, options.reference)]
+    spectrum, reference = read_pair(texts, parameters, options.flat)
+    found = compare(spectrum, reference, options.kind, tuple(options.k_range))
+    title = f"{options.spectrum.name} against {options.reference.name}, {spectrum.absorber} {spectrum.edge} {found.kind}"
+    _table(title, ("quantity", "value"), list(found.rows().items()))
+    _write_json(options.json, asdict(found))
 
 
 if __name__ == "__main__":

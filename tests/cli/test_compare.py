@@ -1,0 +1,54 @@
+"""`aiida-xastruct compare`: nodes and files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from aiida_xastruct.cli.compare import compare
+from aiida_xastruct.cli.root import cli
+from aiida_xastruct.engine.feff import read_xmu
+
+FEFF = Path(__file__).parents[1] / "fixtures" / "feff"
+
+
+@pytest.fixture
+def nodes(aiida_profile_clean):
+    """A stored XANES and EXAFS of FEFF."""
+    from aiida_xastruct.data.spectrum import SpectrumData
+
+    return {
+        kind: SpectrumData.from_engine(read_xmu((FEFF / kind.lower() / "xmu.dat").read_text(), "Mg", "K", kind)).store()
+        for kind in ("XANES", "EXAFS")
+    }
+
+
+@pytest.mark.parametrize("file_format", ["xmu", "csv"])
+@pytest.mark.parametrize("kind", ["XANES", "EXAFS"])
+def test_a_node_is_what_was_exported_of_it(nodes, kind, file_format, tmp_path, run):
+    exported = tmp_path / f"spectrum.{file_format}"
+    nodes[kind].export(str(exported), fileformat=file_format)
+    for pair in [(nodes[kind].pk, nodes[kind].uuid), (nodes[kind].pk, exported), (exported, FEFF / kind.lower() / "xmu.dat")]:
+        found = json.loads(run(compare, *pair, "--json").output)
+        assert found["kind"] == kind
+        assert found["r2"] == pytest.approx(1.0, abs=1e-6)
+        assert found["shift"] == pytest.approx(0.0, abs=1e-3)
+    shown = run(compare, nodes[kind].pk, exported).output
+    assert "1.0000" in shown
+    assert "eV" in shown
+
+
+def test_what_cannot_be_compared(nodes, tmp_path):
+    (tmp_path / "words.txt").write_text("no numbers\n")
+    for first, second, words in [
+        (nodes["EXAFS"].pk, nodes["XANES"].pk, "says nothing of the edge"),
+        (nodes["EXAFS"].pk, 987654, "neither a file nor a stored spectrum"),
+        (tmp_path / "words.txt", nodes["XANES"].pk, "0 lines of numbers"),
+    ]:
+        result = CliRunner().invoke(cli, ["compare", str(first), str(second)])
+        assert result.exit_code == 1
+        assert words in result.output
+        assert "Traceback" not in result.output
