@@ -53,28 +53,71 @@ def test_exafs(finished):
     assert outputs["output_parameters"]["paths"] > 10
 
 
-@pytest.mark.parametrize(
-    ("folder", "exit_code", "words"),
-    [
-        ("missing-potential-feff10", "ERROR_MISSING_POTENTIAL", "unique pot 3"),
-        ("missing-potential-feff8l", "ERROR_MISSING_POTENTIAL", "unique pot 3"),
-        ("input-refused-feff10", "ERROR_INPUT_REFUSED", "FOOBAR"),
-        ("input-refused-feff8l", "ERROR_INPUT_REFUSED", "unrecognized"),
-        ("cluster-too-large", "ERROR_CLUSTER_TOO_LARGE", "max is 1000"),
-        ("atoms-too-close", "ERROR_ATOMS_TOO_CLOSE", "VERY CLOSE"),
-        ("potentials-failed", "ERROR_POTENTIALS_FAILED", "NOVP"),
-        ("hangs", "ERROR_POTENTIALS_FAILED", "feff8l_pot hangs"),
-        ("negative-occupation", "ERROR_NEGATIVE_OCCUPATION", "Nonsense request"),
-        ("bad-counts", "ERROR_NEGATIVE_OCCUPATION", "Bad counts"),
-        ("out-of-time", "ERROR_OUT_OF_WALLTIME", "ran out of time"),
-        ("killed", "ERROR_KILLED", "SIGKILL"),
-    ],
-)
+#: Recorded run, the exit code that it provokes, and words of its message.
+FAILURES = [
+    ("no-output", "ERROR_NO_OUTPUT", "MgO site 0"),
+    ("damaged", "ERROR_OUTPUT_DAMAGED", "not finite"),
+    ("input-refused-feff10", "ERROR_INPUT_REFUSED", "FOOBAR"),
+    ("input-refused-feff8l", "ERROR_INPUT_REFUSED", "unrecognized"),
+    ("missing-potential-feff10", "ERROR_MISSING_POTENTIAL", "unique pot 3"),
+    ("missing-potential-feff8l", "ERROR_MISSING_POTENTIAL", "unique pot 3"),
+    ("missing-absorber", "ERROR_MISSING_ABSORBER", "unique pot 0"),
+    ("missing-absorber-potential", "ERROR_MISSING_ABSORBER", "No absorbing atom"),
+    ("cluster-too-large", "ERROR_CLUSTER_TOO_LARGE", "max is 1000"),
+    ("atoms-too-close", "ERROR_ATOMS_TOO_CLOSE", "VERY CLOSE"),
+    ("potentials-failed", "ERROR_POTENTIALS_FAILED", "NOVP"),
+    ("hangs", "ERROR_POTENTIALS_FAILED", "feff8l_pot hangs"),
+    ("negative-occupation", "ERROR_NEGATIVE_OCCUPATION", "Nonsense request"),
+    ("bad-counts", "ERROR_NEGATIVE_OCCUPATION", "Bad counts"),
+    ("out-of-time", "ERROR_OUT_OF_WALLTIME", "ran out of time"),
+    ("killed", "ERROR_KILLED", "SIGKILL"),
+    ("killed-script", "ERROR_KILLED", "Killed"),
+    ("killed-node", "ERROR_KILLED", "no time to say"),
+    ("not-installed", "ERROR_NOT_INSTALLED", "xraylarch"),
+    ("not-installed-program", "ERROR_NOT_INSTALLED", "/opt/feff/bin/feff10"),
+    ("not-installed-library", "ERROR_NOT_INSTALLED", "libgfortran"),
+    ("implausible", "ERROR_IMPLAUSIBLE", "the edge lies 42.9 eV"),
+]
+
+
+@pytest.mark.parametrize(("folder", "exit_code", "words"), FAILURES)
 def test_failures_are_recognised(finished, folder, exit_code, words):
     outputs, function = parse(finished(folder, kind="EXAFS" if (RECORDED / folder / "log4.dat").exists() else "XANES"))
-    assert function.exit_status == getattr(FeffCalculation.exit_codes, exit_code).status
-    assert words in function.exit_message
+    assert (function.exit_status, words in function.exit_message) == (getattr(FeffCalculation.exit_codes, exit_code).status, True), (
+        function.exit_message
+    )
     assert "spectrum" not in outputs
+
+
+def test_each_exit_code_has_a_recorded_run():
+    own = {name for name, code in FeffCalculation.exit_codes.items() if code.status >= 300 and name != "WARNING_SCF_NOT_CONVERGED"}
+    assert {name for _, name, _ in FAILURES} == own
+    assert {folder for folder, _, _ in FAILURES} | {"exafs", "xanes", "scf-not-converged"} == {
+        path.name for path in RECORDED.iterdir() if path.is_dir() and not path.name.startswith("__")
+    }
+
+
+@pytest.mark.parametrize("folder", ["killed-node", "killed"])
+def test_the_scheduler_knows_better_why_it_killed(finished, folder):
+    node = finished(folder)
+    node.set_exit_status(120)  # what a scheduler's parser sets for a job that used up its time
+    _, function = parse(node)
+    assert function.exit_status == FeffCalculation.exit_codes.ERROR_OUT_OF_WALLTIME.status
+    # Words of FEFF that name a cause count for more.
+    refused = finished("input-refused-feff8l")
+    refused.set_exit_status(120)
+    assert parse(refused)[1].exit_status == FeffCalculation.exit_codes.ERROR_INPUT_REFUSED.status
+
+
+def test_a_whole_table_of_a_killed_run_is_not_trusted(finished, tmp_path):
+    # What a kill in the middle of the last write leaves: rows that end where a buffer ended, and no word of the script.
+    folder = tmp_path / "killed"
+    shutil.copytree(RECORDED / "exafs", folder)
+    rows = (folder / "xmu.dat").read_text().splitlines(keepends=True)
+    (folder / "xmu.dat").write_text("".join(rows[:-100]))
+    assert parse(finished(folder, kind="EXAFS"))[1].is_finished_ok  # nothing in the rows themselves tells
+    (folder / "xastruct-feff.json").unlink()
+    assert parse(finished(folder, kind="EXAFS"))[1].exit_status == FeffCalculation.exit_codes.ERROR_KILLED.status
 
 
 def test_scf_not_converged_keeps_the_spectrum(finished):

@@ -10,16 +10,25 @@ from dataclasses import dataclass
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         "input_refused",
-        r"Keyword unrecognized|unrecognized keyword|Error reading input, bad line|RDINP fatal error",
+        r"Keyword unrecognized|unrecognized keyword|Unknown keyword|Error reading input, bad line|RDINP fatal error",
         "correct the card that the log names",
+    ),
+    # The absorber is potential 0; without its atom it is the absorber that is missing.
+    (
+        "missing_absorber",
+        r"No absorbing atom|More than one absorbing atom|No atoms or overlap cards for unique pot\s+0\b",
+        "give exactly one atom potential 0",
     ),
     (
         "missing_potential",
         r"No atoms or overlap cards for unique pot|Inconsistency in POTENTIAL card",
         "give each potential an atom, or leave it out",
     ),
-    ("missing_absorber", r"No absorbing atom|More than one absorbing atom|absorber potential", "give exactly one atom potential 0"),
-    ("cluster_too_large", r"Too many atoms, max is|increase parameter natx|array bounds .* natx", "leave out the outer atoms"),
+    (
+        "cluster_too_large",
+        r"Too many atoms, max is|Too many atoms in ATOMS list|increase parameter natx|array bounds .* natx",
+        "leave out the outer atoms",
+    ),
     ("atoms_too_close", r"TWO ATOMS VERY CLOSE TOGETHER", "check the structure for overlapping atoms"),
     (
         "potentials_failed",
@@ -31,13 +40,24 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"Bad counts found repeatedly|Nonsense request in F_Iocc|Cannot remove an electron|error in getorb\.f",
         "lower the charge on the ION card, or mix less density",
     ),
-    ("out_of_time", r"ran out of time", "allow more time or use a faster protocol"),
+    (
+        "out_of_time",
+        r"ran out of time|DUE TO TIME LIMIT|status -24\b|SIGXCPU|CPU time limit exceeded",
+        "allow more time or use a faster protocol",
+    ),
+    # Our own words, FEFF10's for its workers, and the shell's for a program in a script: `line 3: 27648 Killed`.
     (
         "killed",
-        r"failed with status -(?:9|15)\b|signal: ?(?:9|15)\b|SIGKILL|SIGTERM",
+        r"failed with status -(?:9|15)\b|signal: ?(?:9|15)\b|SIGKILL|SIGTERM|SIGHUP|SIGINT"
+        r"|(?m:^(?:.*line \d+: *\d+ )?(?:Killed|Terminated)\b)",
         "run it again; if it recurs, give the job more memory",
     ),
-    ("not_installed", r"which is not installed|reinstall xraylarch|No module named", "install what the message names"),
+    (
+        "not_installed",
+        r"which is not installed|reinstall xraylarch|No module named|error while loading shared libraries|bad interpreter"
+        r"|line \d+: .*: (?:No such file or directory|command not found|Permission denied|cannot execute)",
+        "install what the message names, or correct the code's executable",
+    ),
 )
 
 

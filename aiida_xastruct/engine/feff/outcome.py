@@ -12,7 +12,7 @@ from ..errors import XastructError
 from ..spectrum import Kind, Spectrum, multiplets
 from .diagnose import diagnose
 from .output import read_folder
-from .runner import RUN_FILE
+from .runner import RUN_FILE, cut_short
 
 #: Logs beside FEFF's own that may name a cause.
 _LOGS = ("xastruct-feff.err", "xastruct-feff.log", "xastruct-feff.stderr")
@@ -69,13 +69,16 @@ def judge(folder: Path, ask: Callable[[], Request], scheduler: str = "", stopped
         folder: with xmu.dat, the logs and `RUN_FILE`, as far as there are any.
         ask: gives what was asked for; may raise XastructError where a deck of a user's own does not tell.
         scheduler: standard error of the scheduler.
-        stopped: label and reason where the run is known to have been stopped; it counts where FEFF's own words name no cause.
+        stopped: label and reason where the run is known to have been stopped; it counts where the logs name no cause but a signal.
     """
     facts = _run_facts(folder)
-    if not (folder / "xmu.dat").is_file():
+    killed = cut_short(folder)  # then a table may lack its end, however whole it looks
+    if killed or not (folder / "xmu.dat").is_file():
         label, reason = _cause(folder, scheduler)
-        if label == "ERROR_NO_OUTPUT" and stopped is not None:
+        if stopped is not None and label in ("ERROR_NO_OUTPUT", "ERROR_KILLED"):
             label, reason = stopped
+        elif killed and label == "ERROR_NO_OUTPUT":
+            label, reason = "ERROR_KILLED", "xastruct-feff had no time to say how it ended; run it again."
         return Outcome(label, reason, None, facts)
     try:
         asked = ask()

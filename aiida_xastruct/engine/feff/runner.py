@@ -1,6 +1,6 @@
 """Running FEFF: console script `xastruct-feff` on the feff.inp of the current folder, and one call from structure to spectrum.
 
-The script holds its FEFF processes in one process group and takes them with it when it is told to stop, so that a killed job leaves none.
+The script holds its FEFF processes in one process group, and they end with it however it ends, so that a killed job leaves none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ from .programs import FEFF8L_MODULES, FEFF8L_PRODUCTS, FEFF10_STAGES, engine_ver
 #: Exit statuses of `xastruct-feff`. 128 + signal when it was told to stop.
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
-#: Facts of the run beside FEFF's own files: engine, version, CPU seconds, stages.
+#: Facts of a run that came to an end, beside FEFF's own files: engine, version, CPU seconds, and the error of one that failed.
 RUN_FILE = "xastruct-feff.json"
+
+#: Standard error of FEFF's programs. Where it is there and `RUN_FILE` is not, the run was killed: see `cut_short`.
+ERROR_FILE = "xastruct-feff.err"
 
 #: CPU seconds after which a program hangs. FEFF 8.5L's potentials take one second, or, for some rare-earth metals, never end.
 CPU_LIMITS = {"feff8l_pot": 60, "feff8l_xsph": 120}
@@ -58,7 +61,7 @@ def run(
         timeout: seconds of wall time after which FEFF is stopped.
 
     Returns:
-        engine, version, cpu_seconds, wall_seconds; also written to `RUN_FILE`.
+        engine, version, cpu_seconds, wall_seconds; also written to `RUN_FILE`, with the error if FEFF fails.
 
     Raises:
         FeffError: if there is no feff.inp, the engine is unknown or not installed, FEFF fails or runs out of time.
@@ -73,19 +76,36 @@ def run(
         raise FeffError(f"the engine {chosen!r} is unknown; use feff10 or feff8l.")
     version = engine_version(chosen)
     started, cpu = time.monotonic(), _children_cpu()
-    (folder / "xmu.dat").unlink(missing_ok=True)  # what an earlier run left must never pass for this one's
-    for command in _commands(chosen, modules, own_deck=marked is None):
-        left = None if timeout is None else timeout - (time.monotonic() - started)
-        _execute(command, folder, left)
-        _check_product(command, folder)
-    facts = {
-        "engine": chosen,
-        "version": version,
-        "cpu_seconds": round(_children_cpu() - cpu, 3),
-        "wall_seconds": round(time.monotonic() - started, 3),
-    }
-    (folder / RUN_FILE).write_text(json.dumps(facts, indent=1) + "\n")
+    for stale in ("xmu.dat", RUN_FILE):  # what an earlier run left must never pass for this one's
+        (folder / stale).unlink(missing_ok=True)
+
+    def facts() -> dict[str, Any]:
+        seconds = {"cpu_seconds": round(_children_cpu() - cpu, 3), "wall_seconds": round(time.monotonic() - started, 3)}
+        return {"engine": chosen, "version": version, **seconds}
+
+    try:
+        with _process_group() as group:
+            for command in _commands(chosen, modules, own_deck=marked is None):
+                left = None if timeout is None else timeout - (time.monotonic() - started)
+                _execute(command, folder, left, group)
+                _check_product(command, folder)
+    except FeffError as error:
+        _write_facts(folder, {**facts(), "error": str(error)})
+        raise
+    return _write_facts(folder, facts())
+
+
+def _write_facts(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write `RUN_FILE` at once or not at all."""
+    scratch = folder / f".{RUN_FILE}"
+    scratch.write_text(json.dumps(facts, indent=1) + "\n")
+    scratch.replace(folder / RUN_FILE)
     return facts
+
+
+def cut_short(folder: Path) -> bool:
+    """Whether a run of `xastruct-feff` began in `folder` and was killed before it could say how it ended."""
+    return (folder / ERROR_FILE).is_file() and not (folder / RUN_FILE).is_file()
 
 
 def _commands(engine: str, modules: Sequence[str] | None, own_deck: bool) -> list[list[str]]:
@@ -96,18 +116,10 @@ def _commands(engine: str, modules: Sequence[str] | None, own_deck: bool) -> lis
     return [[sys.executable, "-c", _FEFF10_PROGRAM, *stages]]
 
 
-#: FEFF10 runs its stages in worker processes of its own. An interpreter around them can be stopped as a group, which a thread cannot; and
-#: when its parent is gone, even by SIGKILL, its standard input ends, and it takes its workers with it.
+#: FEFF10 runs its stages in worker processes of its own. An interpreter around them can be stopped as a group, which a thread cannot.
 _FEFF10_PROGRAM = """
-import os, signal, sys, threading
+import sys
 import feff10
-
-def watch():
-    while os.read(0, 1):
-        pass
-    os.killpg(0, signal.SIGKILL)
-
-threading.Thread(target=watch, daemon=True).start()
 stages = [feff10.Stage.from_name(name) for name in sys.argv[1:]] or None
 try:
     feff10.FeffPipeline(feff10.FeffConfig.from_file(".", "feff.inp", stages=stages)).run()
@@ -115,9 +127,29 @@ except feff10.FeffError as error:
     sys.exit(str(error).splitlines()[0])
 """
 
+#: The leader of the process group. Its standard input is never written to: that it ends is the sign that we are gone, even by SIGKILL.
+_GUARD = ("/bin/sh", "-c", "trap '' HUP INT TERM; read nothing; kill -KILL 0")
 
-def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
-    """Run one program in its own process group, its output appended to xastruct-feff.out and xastruct-feff.err in the folder.
+
+@contextlib.contextmanager
+def _process_group() -> Iterator[int]:
+    """Id of a process group for FEFF's programs, all of which end with the block, or with this process if that is killed in it."""
+    # Not a session of its own: Linux's autogroup scheduling shares the processor out by session, where nice would have no effect.
+    quiet = subprocess.DEVNULL
+    guard = subprocess.Popen(_GUARD, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, preexec_fn=os.setpgrp)
+    try:
+        yield guard.pid
+    finally:
+        # Also on KeyboardInterrupt and on the signals that `main` turns into SystemExit. The id is the guard's until `wait` has returned.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(guard.pid, signal.SIGKILL)
+        guard.wait()
+        if guard.stdin is not None:
+            guard.stdin.close()
+
+
+def _execute(command: list[str], folder: Path, timeout: float | None, group: int) -> None:
+    """Run one program in a process group, its output appended to xastruct-feff.out and `ERROR_FILE` in the folder.
 
     Raises:
         FeffError: if it ends with another status than 0 or runs longer than `timeout` seconds.
@@ -125,32 +157,36 @@ def _execute(command: list[str], folder: Path, timeout: float | None) -> None:
     name = "FEFF10" if command[0] == sys.executable else Path(command[0]).stem
     if timeout is not None and timeout <= 0:
         raise FeffError(f"FEFF ran out of time before {name}; allow more or use a faster protocol.")
-    with (folder / "xastruct-feff.out").open("ab") as out, (folder / "xastruct-feff.err").open("ab") as err:
-        # The pipe to its standard input is never written to; that it ends is the sign that we are gone. A process group of its own, but not
-        # a session of its own: Linux's autogroup scheduling shares the processor out by session, where nice would have no effect.
-        limit = CPU_LIMITS.get(name)
+    limit = CPU_LIMITS.get(name)
+    with (folder / "xastruct-feff.out").open("ab") as out, (folder / ERROR_FILE).open("ab") as err:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=err, preexec_fn=partial(_prepare, limit)
+            command,
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            preexec_fn=partial(_prepare, group, limit),
         )
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
             raise FeffError(f"FEFF ran out of time in {name} after {timeout:.0f} s; allow more or use a faster protocol.") from error
         finally:
-            # Also on KeyboardInterrupt and on SIGTERM, which `main` turns into SystemExit.
-            _kill_group(process)
-    if status == -signal.SIGXCPU:
+            process.kill()  # without effect on one that has ended; what it started ends with the group
+            process.wait()
+    if status == -signal.SIGXCPU and limit is not None:
         raise FeffError(f"{name} hangs: it was stopped after {limit} CPU seconds where it takes one; use engine feff10.")
     if status != 0:
-        lines = [line for line in (folder / "xastruct-feff.err").read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in (folder / ERROR_FILE).read_text(errors="replace").splitlines() if line.strip()]
         words = f": {lines[-1].strip()[:300]}" if lines else ""
         found = diagnose({path.name: path.read_text(errors="replace") for path in sorted(folder.glob("log*.dat"))})
         raise FeffError(f"{name} failed with status {status}{words}." + (f" {found}" if found.cause != "unknown" else ""))
 
 
-def _prepare(cpu_limit: int | None) -> None:
-    """In the new process: a process group of its own, and an end to its CPU time where it has a limit."""
-    os.setpgrp()
+def _prepare(group: int, cpu_limit: int | None) -> None:
+    """In the new process: the process group, and an end to its CPU time where it has a limit."""
+    os.setpgid(0, group)
     if cpu_limit is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit, cpu_limit + 5))
 
@@ -161,14 +197,6 @@ def _check_product(command: list[str], folder: Path) -> None:
     product = FEFF8L_PRODUCTS.get(module)
     if product is not None and not (folder / product).is_file():
         raise FeffError(f"feff8l_{module} wrote no {product}; {last_words(folder)}")
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
 
 
 def _children_cpu() -> float:
@@ -210,24 +238,44 @@ def compute(
     return FeffResult(result.spectrum, {**result.facts, **facts}, result.problems)
 
 
+def _stop(number: int, _frame: object) -> None:
+    """End with the status that a shell gives to a program that a signal ended; FEFF's programs end on the way out."""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(2, f"xastruct-feff: stopped by {signal.Signals(number).name}.\n".encode())
+    sys.exit(128 + number)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Console script `xastruct-feff [--engine NAME] [FOLDER]`: run the bundled FEFF; the exit status is 0, 1 (failed) or 2 (bad input)."""
+    """Console script `xastruct-feff [--engine NAME] [FOLDER]`: run the bundled FEFF; the exit status is 0, 1 (failed) or 2 (bad input).
+
+    `xastruct-feff batch ...` runs many sites, see `batch.batch_main`.
+    """
     import argparse
 
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asks to ignore SIGHUP
+            signal.signal(number, _stop)
+    if arguments[:1] == ["batch"]:
+        from .batch import batch_main
+
+        return batch_main(arguments[1:])
     parser = argparse.ArgumentParser(
-        prog="xastruct-feff", description="Run the FEFF that came with aiida-xastruct on feff.inp in a folder."
+        prog="xastruct-feff",
+        description="Run the FEFF that came with aiida-xastruct on feff.inp in a folder.",
+        epilog="`xastruct-feff batch --help`: on many folders, some at a time.",
     )
     parser.add_argument("folder", nargs="?", default=".", help="folder with feff.inp (default: the current one)")
     parser.add_argument("--engine", choices=("feff10", "feff8l"), help="default: as the deck says, else feff10")
     parser.add_argument("--timeout", type=float, help="stop after so many seconds")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         facts = run(options.folder, options.engine, timeout=options.timeout)
     except XastructError as error:
         print(f"xastruct-feff: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT if "feff.inp in" in str(error) else EXIT_FAILED
     except KeyboardInterrupt:
+        print("xastruct-feff: stopped by SIGINT.", file=sys.stderr)
         return 128 + signal.SIGINT
     print(f"{facts['version']}: {facts['cpu_seconds']:.1f} CPU s, {facts['wall_seconds']:.1f} s")
     return EXIT_OK

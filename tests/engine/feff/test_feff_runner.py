@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.engine.errors import FeffError
 from aiida_xastruct.engine.feff import FeffParameters, compute, run, write_deck
-from aiida_xastruct.engine.feff.runner import engine_of, main
+from aiida_xastruct.engine.feff.runner import RUN_FILE, cut_short, engine_of, main
 
 SCRIPT = str(Path(sys.executable).parent / "xastruct-feff")
 
@@ -83,22 +84,100 @@ def left_after(seconds: float, folder: Path) -> list[int]:
     return workers_in(folder)
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_no_feff_outlives_the_script(tmp_path, rock_salt, number):
+def start(folder: Path, deck: str, log: str, **options) -> subprocess.Popen:
+    """A running `xastruct-feff`, once `log` is there: the log of a module that takes at least half a minute."""
+    folder.mkdir()
+    (folder / "feff.inp").write_text(deck)
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    script = subprocess.Popen([SCRIPT, str(folder)], cwd=folder.parent, **(quiet | options))
+    deadline = time.monotonic() + 60
+    while not (folder / log).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert workers_in(folder), "FEFF did not start"
+    return script
+
+
+@pytest.fixture
+def long_deck(rock_salt) -> str:
+    """Potentials that take FEFF10 half a minute."""
+    return write_deck(rock_salt, 0, FeffParameters(scf_radius=4.3, fms_radius=5.0))
+
+
+@pytest.fixture
+def endless_deck() -> str:
+    """Gadolinium metal, whose potentials never end in FEFF 8.5L."""
+    crystal = Structure(Lattice.hexagonal(3.6315, 5.777), ["Gd", "Gd"], [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]])
+    return write_deck(crystal, 0, FeffParameters(kind="EXAFS"))
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("engine", ["feff10", "feff8l"])
+def test_no_feff_outlives_the_script(tmp_path, engine, number, long_deck, endless_deck):
+    folder = tmp_path / "run"
+    script = start(folder, long_deck if engine == "feff10" else endless_deck, "log1.dat", stderr=subprocess.PIPE, text=True)
+    script.send_signal(number)
+    _, words = script.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert script.returncode == -signal.SIGKILL
+    else:
+        assert (script.returncode, words) == (128 + number, f"xastruct-feff: stopped by {number.name}.\n")
+    assert left_after(30, folder) == []
+    assert not (folder / "xmu.dat").exists()
+    assert cut_short(folder)
+
+
+@needs_proc
+def test_stages_end_when_script_and_interpreter_are_killed_at_once(tmp_path, long_deck):
+    folder = tmp_path / "run"
+    script = start(folder, long_deck, "log1.dat")
+    interpreter = [number for number in workers_in(folder) if b"FeffPipeline" in Path(f"/proc/{number}/cmdline").read_bytes()]
+    assert len(interpreter) == 1
+    assert len(workers_in(folder)) > 1, "no stage of FEFF10 is at work"
+    for number in (script.pid, *interpreter):
+        os.kill(number, signal.SIGKILL)
+    script.wait(60)
+    assert left_after(30, folder) == []
+
+
+@needs_proc
+def test_closing_the_terminal_ends_feff(tmp_path, long_deck):
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "feff.inp").write_text(write_deck(rock_salt, 0, FeffParameters(scf_radius=4.3, fms_radius=5.0)))
-    script = subprocess.Popen([SCRIPT, str(folder)], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # log1.dat is what the long module, pot, writes: from there on a worker of FEFF10 is at it for half a minute.
+    (folder / "feff.inp").write_text(long_deck)
+    pid, terminal = os.forkpty()
+    if pid == 0:
+        os.execv(SCRIPT, [SCRIPT, str(folder)])
     deadline = time.monotonic() + 60
     while not (folder / "log1.dat").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert len(workers_in(folder)) >= 2, "FEFF10 did not start"
-    script.send_signal(number)
-    script.wait(30)
-    assert left_after(20, folder) == []
-    assert not (folder / "xmu.dat").exists()
+    assert workers_in(folder), "FEFF did not start"
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert left_after(30, folder) == []
+
+
+@needs_proc
+def test_nohup_goes_on(tmp_path, long_deck):
+    script = start(tmp_path / "run", long_deck, "log1.dat", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    script.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        script.wait(2)
+    script.terminate()
+    assert script.wait(60) == 128 + signal.SIGTERM
+
+
+def test_a_failure_says_how_it_ended(tmp_path, rock_salt):
+    (tmp_path / "feff.inp").write_text(write_deck(rock_salt, 0, FeffParameters(kind="EXAFS")).replace("EDGE K", "EDGE K\nFOOBAR 1"))
+    (tmp_path / RUN_FILE).write_text("{}")  # of yesterday
+    with pytest.raises(FeffError) as raised:
+        run(tmp_path)
+    assert json.loads((tmp_path / RUN_FILE).read_text())["error"] == str(raised.value)
+    assert not cut_short(tmp_path)
 
 
 def test_script_reports_its_run(tmp_path, rock_salt):
