@@ -1,0 +1,237 @@
+"""Single scattering paths out of FEFF, for networks to learn how pairs of elements scatter.
+
+A spectrum is the sum of some eighty paths and says little of each. FEFF knows each of them; a network that learns amplitudes from paths and
+spectra together needs a tenth of the spectra. Shards `paths-<hash>.h5` lie beside those of the spectra, of sites of the library.
+
+| dataset | shape, type | what |
+| --- | --- | --- |
+| source, source_id, fingerprint, absorber, edge, program | (n,) bytes | the site that was run, as in the spectra's shards |
+| site, count | (n,) int32 | index in the crystal; number of its paths below |
+| geometry | (m, 8) float32 | `engine.paths.PATH_COLUMNS`, site after site |
+| amplitude | (m, 2, 40) float16 | real and imaginary part of A(k) on `PATH_K`; see `engine.paths.PathTable` |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Structure
+
+from ..errors import DatasetError, FeffError, XastructError
+from ..feff.deck import FeffParameters, write_deck
+from ..feff.runner import run
+from ..paths import PATH_K, PathKind
+from .library import CITATION, MAX_BYTES, PATHS_PREFIX, ReferenceRecord, read_reference
+
+FORMAT = "xastruct-paths-1"
+
+#: Sites in a shard: some 80 paths a site pack to about 9 kB.
+SITES_PER_SHARD = 700
+
+_TEXT = ("source", "source_id", "fingerprint", "absorber", "edge", "program")
+
+
+@dataclass(frozen=True, eq=False)
+class SitePaths:
+    """Paths of one site of the library: `geometry` (m, 8) and `amplitude` (m, 2, 40), see `engine.paths.PathTable`."""
+
+    source: str
+    source_id: str
+    fingerprint: str
+    site: int
+    absorber: str
+    edge: str
+    program: str
+    geometry: NDArray[np.float32]
+    amplitude: NDArray[np.float32]
+
+
+def feff_paths(structure: Structure, site: int, timeout: float = 300.0) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
+    """The paths of a site by FEFF 8.5L, those of the kinds that `engine.paths` knows: geometry, amplitude, FEFF's version.
+
+    Raises:
+        XastructError: if FEFF cannot be run on the site or writes no paths.
+    """
+    # The last print level makes FEFF write one feffNNNN.dat a path.
+    deck = write_deck(structure, site, FeffParameters(kind="EXAFS")).replace("PRINT 0 0 0 0 0 0", "PRINT 0 0 0 0 0 3")
+    with tempfile.TemporaryDirectory(prefix="xastruct-paths-") as scratch:
+        folder = Path(scratch)
+        (folder / "feff.inp").write_text(deck)
+        facts = run(folder, timeout=timeout)
+        read = [_read_path(path.read_text()) for path in sorted(folder.glob("feff[0-9]*.dat"))]
+    known = [found for found in read if found is not None]
+    if not known:
+        raise FeffError("FEFF wrote no paths.")
+    geometry, amplitude = zip(*known, strict=True)
+    return np.array(geometry, dtype=np.float32), np.array(amplitude, dtype=np.float32), str(facts["version"])
+
+
+def _read_path(text: str) -> tuple[list[float], NDArray[np.float64]] | None:
+    """Geometry and amplitude of a feffNNNN.dat; None for a path over three atoms.
+
+    Its columns are k, the absorber's phase 2 delta_c, |f|, arg f, reduction factor, mean free path (angstrom) and real momentum.
+
+    Raises:
+        FeffError: if the file is cut off.
+    """
+    lines = text.splitlines()
+    try:
+        rule = next(number for number, line in enumerate(lines) if line.strip() and set(line.strip()) == {"-"})
+        table = next(number for number, line in enumerate(lines) if "real[2*phc]" in line)
+        legs, degeneracy, half_length = (float(word) for word in lines[rule + 1].split()[:3])
+        atoms = [line.split()[:5] for line in lines[rule + 2 : table] if line.split()[:1] and line.split()[0].lstrip("-")[0].isdigit()]
+        positions = np.array([[float(word) for word in atom[:3]] for atom in atoms])
+        numbers = [int(atom[4]) for atom in atoms]
+        columns = np.array([[float(word) for word in line.split()] for line in lines[table + 1 :] if line.strip()]).T
+        k, central, size, phase, reduction, mean_free_path = columns[:6]
+    except (StopIteration, IndexError, ValueError) as error:
+        raise FeffError(f"a path file of FEFF is damaged ({error}); run it again.") from error
+    geometry = _geometry(int(legs), degeneracy, half_length, positions, numbers)
+    if geometry is None:
+        return None
+    angle = np.interp(PATH_K, k, np.unwrap(central)) + np.interp(PATH_K, k, np.unwrap(phase))
+    loss = np.exp(-2.0 * half_length / np.interp(PATH_K, k, mean_free_path))
+    magnitude = np.interp(PATH_K, k, size) * np.interp(PATH_K, k, reduction) * loss
+    return geometry, np.stack([magnitude * np.cos(angle), magnitude * np.sin(angle)])
+
+
+def _geometry(legs: int, degeneracy: float, half_length: float, positions: NDArray[np.float64], numbers: list[int]) -> list[float] | None:
+    """`PATH_COLUMNS` of a path whose first atom is the absorber at the origin; None for other kinds than `PathKind`."""
+    r = np.linalg.norm(positions, axis=1)
+    if r[0] > 1e-3 or legs != len(numbers):
+        return None
+    if legs == 2:
+        kind, first, second = PathKind.SINGLE, 1, 1
+    elif legs == 3:
+        kind, first, second = PathKind.TRIANGLE, 1, 2
+    elif legs == 4 and r[2] < 1e-3:
+        kind, first, second = PathKind.STAR, 1, 3
+    elif legs == 4 and np.linalg.norm(positions[1] - positions[3]) < 1e-3:
+        kind, first, second = PathKind.FOCUS, 1, 2
+    else:
+        return None
+    if kind != PathKind.FOCUS and r[first] > r[second]:
+        first, second = second, first
+    between = float(np.linalg.norm(positions[first] - positions[second]))
+    return [float(kind), numbers[first], numbers[second], degeneracy, half_length, float(r[first]), float(r[second]), between]
+
+
+def balanced(records: Iterator[ReferenceRecord], per_element: int, seed: int = 0) -> list[ReferenceRecord]:
+    """At most `per_element` EXAFS sites of each absorber, one of a crystal, in random order."""
+    by_element: dict[str, dict[tuple[str, str], ReferenceRecord]] = defaultdict(dict)
+    for record in records:
+        by_element[record.absorber].setdefault((record.source, record.source_id), record)
+    generator = random.Random(seed)
+    chosen = []
+    for own in by_element.values():
+        crystals = list(own.values())
+        chosen += generator.sample(crystals, min(per_element, len(crystals)))
+    generator.shuffle(chosen)
+    return chosen
+
+
+def _compute(record: ReferenceRecord) -> SitePaths | str:
+    try:
+        geometry, amplitude, program = feff_paths(record.crystal(), record.site)
+    except XastructError as error:
+        return f"{record.source} {record.source_id} {record.absorber}: {error}"
+    return SitePaths(
+        record.source, record.source_id, record.fingerprint, record.site, record.absorber, record.edge, program, geometry, amplitude
+    )
+
+
+def make_paths(
+    library: Path, per_element: int, cores: int = 1, seed: int = 0, report: Callable[[int, int, str], None] | None = None
+) -> list[Path]:
+    """Run FEFF on sites of the library that have no paths yet, and write what it gives as shards into the library.
+
+    Args:
+        library: the folder of shards.
+        per_element: sites of each absorber, those that the library has already counted.
+        cores: processes.
+        seed: which sites.
+        report: called with (sites done, sites in all, reason of a failure or nothing).
+
+    Returns:
+        the new shards.
+
+    Raises:
+        DatasetError: if the library is missing or damaged.
+    """
+    present = {(own.source, own.source_id, own.site) for own in read_paths(library)}
+    wanted = balanced(read_reference(library, kinds=("EXAFS",)), per_element, seed)
+    wanted = [record for record in wanted if (record.source, record.source_id, record.site) not in present]
+    done: list[SitePaths] = []
+    written = []
+    with ProcessPoolExecutor(cores) as pool:
+        for number, found in enumerate(pool.map(_compute, wanted, chunksize=4), start=1):
+            if isinstance(found, SitePaths):
+                done.append(found)
+            if report is not None:
+                report(number, len(wanted), found if isinstance(found, str) else "")
+            if len(done) >= SITES_PER_SHARD:
+                written += _write(done, library)
+                done = []
+    return written + (_write(done, library) if done else [])
+
+
+def _write(sites: Sequence[SitePaths], library: Path) -> list[Path]:
+    """One shard, or two where one would be too large."""
+    import h5py
+
+    packed = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["citation"] = CITATION
+        for name in _TEXT:
+            file.create_dataset(name, data=np.array([getattr(own, name).encode() for own in sites]), **packed)
+        file.create_dataset("site", data=np.array([own.site for own in sites], dtype=np.int32), **packed)
+        file.create_dataset("count", data=np.array([len(own.geometry) for own in sites], dtype=np.int32), **packed)
+        file.create_dataset("geometry", data=np.concatenate([own.geometry for own in sites]), **packed)
+        file.create_dataset("amplitude", data=np.concatenate([own.amplitude for own in sites]).astype(np.float16), **packed)
+    content = buffer.getvalue()
+    if len(content) > MAX_BYTES:
+        half = len(sites) // 2
+        return _write(sites[:half], library) + _write(sites[half:], library)
+    path = library / f"{PATHS_PREFIX}{hashlib.sha256(content).hexdigest()[:16]}.h5"
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+    return [path]
+
+
+def read_paths(library: Path) -> Iterator[SitePaths]:
+    """Every site of the library that has paths; none where there are no such shards.
+
+    Raises:
+        DatasetError: if a shard is damaged.
+    """
+    import h5py
+
+    for path in sorted(library.glob(f"{PATHS_PREFIX}*.h5")):
+        if hashlib.sha256(path.read_bytes()).hexdigest()[:16] not in path.name:
+            raise DatasetError(f"{path} is damaged: its content does not match its name; fetch it again.")
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise DatasetError(f"{path} has format {file.attrs.get('format')!r}, this version reads {FORMAT!r}; update aiida-xastruct.")
+            text: dict[str, list[str]] = {name: [value.decode() for value in file[name][()]] for name in _TEXT}
+            sites, counts = file["site"][()], file["count"][()]
+            geometry, amplitude = file["geometry"][()], file["amplitude"][()].astype(np.float32)
+        ends = np.cumsum(counts)
+        starts = ends - counts
+        for index in range(len(sites)):
+            own = slice(int(starts[index]), int(ends[index]))
+            yield SitePaths(
+                **{name: text[name][index] for name in _TEXT}, site=int(sites[index]), geometry=geometry[own], amplitude=amplitude[own]
+            )
