@@ -212,6 +212,7 @@ def _dataset(options: argparse.Namespace) -> None:
     from .dataset import Holdout
     from .errors import DatasetError
     from .prepare import prepare, read_jsonl, read_library
+    from .reference.scattering import read_paths
 
     sources = []
     for path in options.spectra:
@@ -226,7 +227,8 @@ def _dataset(options: argparse.Namespace) -> None:
     if not sources:
         raise DatasetError("no source of spectra was given; name files of spectra, or --reference FOLDER.")
     with _bar("structures") as progress:
-        dataset, left_out = prepare(chain(*sources), Holdout.read(options.holdout), options.cache, options.cores, progress)
+        paths = read_paths(options.reference) if options.reference else ()
+        dataset, left_out = prepare(chain(*sources), Holdout.read(options.holdout), options.cache, options.cores, progress, paths)
     dataset.save(options.output)
     rows = [[kind, str(len(table)), str(len(set(table.absorber.tolist())))] for kind, table in dataset.tables.items()]
     _table(f"{options.output}: {len(dataset.materials)} materials", ("kind", "sites", "absorbers"), rows)

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DatasetError
+from .paths import PathTable
 from .spectrum import EXAFS_GRID, XANES_GRID, FloatArray
 
-FORMAT = "xastruct-dataset-1"
+FORMAT = "xastruct-dataset-2"
 
 #: Thermal draws of an EXAFS site.
 THERMAL_DRAWS = 4
@@ -95,11 +96,13 @@ class Dataset:
         materials: one dictionary a material: source, source_id, formula (reduced), space_group, prototype.
         engines: names of the programs that computed the spectra.
         tables: a `SiteTable` for each kind of spectrum.
+        paths: scattering paths of some of the EXAFS sites, where there are any.
     """
 
     materials: list[dict[str, Any]]
     engines: list[str]
     tables: dict[str, SiteTable] = field(default_factory=dict)
+    paths: PathTable | None = None
 
     def __post_init__(self) -> None:
         for kind, table in self.tables.items():
@@ -111,6 +114,9 @@ class Dataset:
                 )
             if len(table) and table.material.max() >= len(self.materials):
                 raise DatasetError(f"the {kind} table names a material that the dataset lacks; the file is damaged.")
+        sites = len(self.tables["EXAFS"]) if "EXAFS" in self.tables else 0
+        if self.paths is not None and len(self.paths) and self.paths.site.max() >= sites:
+            raise DatasetError("the scattering paths name a site that the dataset lacks; the file is damaged.")
 
     def edge_shifts(self, kind: str) -> dict[str, dict[int, float]]:
         """Median over the spectra of an engine and absorber of E0 minus the tabulated edge, eV: the engine's own edge."""
@@ -167,6 +173,11 @@ class Dataset:
                         array = array.astype("S8")
                     compression = "gzip" if array.ndim > 1 and array.size else None
                     group.create_dataset(item.name, data=array, compression=compression, shuffle=compression is not None, track_times=False)
+            if self.paths is not None:
+                group = file.create_group("paths")
+                for item in fields(PathTable):
+                    array = getattr(self.paths, item.name)
+                    group.create_dataset(item.name, data=array, compression="gzip", shuffle=True, track_times=False)
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
@@ -189,7 +200,8 @@ class Dataset:
                         arrays = {item.name: file[kind][item.name][()] for item in fields(SiteTable)}
                         arrays["peer_split"] = arrays["peer_split"].astype(str)
                         tables[kind] = SiteTable(**arrays)
-                return cls(materials, json.loads(file.attrs["engines"]), tables)
+                own = {item.name: file["paths"][item.name][()] for item in fields(PathTable)} if "paths" in file else None
+                return cls(materials, json.loads(file.attrs["engines"]), tables, PathTable(**own) if own else None)
         except (OSError, KeyError) as error:
             raise DatasetError(f"{path} cannot be read as a dataset ({error}); make it again with `xastruct dataset`.") from error
 
@@ -202,6 +214,9 @@ class Dataset:
                 array = np.ascontiguousarray(getattr(table, item.name))
                 digest.update(f"{item.name}{array.shape}".encode())
                 digest.update(array.astype("S8").tobytes() if item.name == "peer_split" else array.tobytes())
+        if self.paths is not None:
+            for item in fields(PathTable):
+                digest.update(np.ascontiguousarray(getattr(self.paths, item.name)).tobytes())
         return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .. import __version__
 from . import ALGORITHM_VERSION
 from .bundle import CARD, FAMILY_CARD, ModelBundle
 from .content import content_hash
-from .dataset import Dataset, SiteTable
+from .dataset import GRIDS, Dataset, SiteTable
 from .errors import DatasetError, XastructError
 from .measure import measure
 from .models.baselines import absorber_mean
@@ -42,7 +42,11 @@ MATERIALS = "materials.txt"
 
 @dataclass(frozen=True)
 class FamilyConfig:
-    """What to train. `tasks` are labels such as `forward-XANES`; empty means all that the dataset has spectra for."""
+    """What to train.
+
+    `tasks` are labels such as `forward-XANES`; empty means all that the dataset has spectra for. `training` holds for every task but
+    where `training_of` says otherwise, by label.
+    """
 
     name: str = "family"
     version: str = "1"
@@ -50,6 +54,11 @@ class FamilyConfig:
     tasks: tuple[str, ...] = ()
     architecture: Architecture = field(default_factory=Architecture)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    training_of: dict[str, TrainingOptions] = field(default_factory=dict)
+
+    def options(self, label: str) -> TrainingOptions:
+        """How the task of this label is trained."""
+        return self.training_of.get(label, self.training)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> FamilyConfig:
@@ -60,19 +69,29 @@ class FamilyConfig:
         """
         inner = {"architecture": Architecture, "training": TrainingOptions}
         values: dict[str, Any] = {}
-        _check_keys(data, cls, "")
+        _check_mapping("", data, [item.name for item in fields(cls)])
         for key, value in data.items():
+            if key == "training_of":
+                continue
             if key in inner:
-                _check_keys(value, inner[key], f"{key}.")
-                usual = inner[key]()
-                values[key] = inner[key](**{name: _usable(f"{key}.{name}", own, getattr(usual, name)) for name, own in value.items()})
+                values[key] = _changed(key, inner[key](), value)
             elif key == "tasks":
                 if not isinstance(value, list | tuple):
                     raise XastructError(f"tasks is {value!r}; give a list such as [forward-XANES].")
                 values[key] = tuple(value)
             else:
                 values[key] = _usable(key, value, getattr(cls(), key))
-        return cls(**values)
+        config = cls(**values)
+        exceptions = data.get("training_of", {})
+        _check_mapping("training_of", exceptions, [f"{task}-{kind}" for task in TASKS for kind in GRIDS])
+        own = {label: _changed(f"training_of.{label}", config.training, value) for label, value in exceptions.items()}
+        return replace(config, training_of=own)
+
+
+def _changed(key: str, usual: Any, value: Any) -> Any:
+    """A dataclass with the values of a mapping in the place of its own."""
+    _check_mapping(key, value, [item.name for item in fields(usual)])
+    return replace(usual, **{name: _usable(f"{key}.{name}", own, getattr(usual, name)) for name, own in value.items()})
 
 
 #: Numbers that may be zero; all others must be larger.
@@ -97,13 +116,12 @@ def _usable(key: str, value: Any, usual: Any) -> Any:
     return value
 
 
-def _check_keys(data: Any, target: Any, prefix: str) -> None:
-    allowed = [item.name for item in fields(target)]
+def _check_mapping(name: str, data: Any, allowed: list[str]) -> None:
     if not isinstance(data, dict):
-        raise XastructError(f"{prefix or 'the configuration'} must be a mapping with keys among {', '.join(allowed)}.")
+        raise XastructError(f"{name or 'the configuration'} must be a mapping with keys among {', '.join(allowed)}.")
     for key in data:
         if key not in allowed:
-            raise XastructError(f"unknown key {prefix}{key} in the configuration; use {', '.join(allowed)}.")
+            raise XastructError(f"unknown key {f'{name}.' if name else ''}{key} in the configuration; use {', '.join(allowed)}.")
 
 
 def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -154,8 +172,11 @@ def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path) -> d
 def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: str, folder: Path) -> ModelBundle:
     """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated."""
     table = dataset.tables[task.kind]
-    parts = {name: table.take(mask) for name, mask in dataset.parts(task.kind, config.split_seed).items()}
-    trained, losses = train_ensemble(task, parts["train"], parts["select"], config.architecture, config.training)
+    masks = dataset.parts(task.kind, config.split_seed)
+    parts = {name: table.take(mask) for name, mask in masks.items()}
+    paths = dataset.paths.of_sites(masks["train"]) if dataset.paths is not None and task.label == "forward-EXAFS" else None
+    options = config.options(task.label)
+    trained, losses = train_ensemble(task, parts["train"], parts["select"], config.architecture, options, paths)
     folder.mkdir(parents=True, exist_ok=True)
     trained.save(folder / "weights.safetensors")
     ensemble = Ensemble.load(folder / "weights.safetensors", task, config.architecture)  # rounded to half precision, as users have it
@@ -177,7 +198,7 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
         "reference_programs": dataset.engines,
         "algorithm_version": ALGORITHM_VERSION[task.name],
         "architecture": asdict(config.architecture),
-        "training": {**asdict(config.training), "progress": False, "best_select_loss": losses},
+        "training": {**asdict(options), "progress": False, "best_select_loss": losses},
         "split": {"grouped_by": "reduced formula and prototype", "seed": config.split_seed, **{k: len(v) for k, v in parts.items()}},
         "edge_shift": _usual_shift(parts["train"], dataset.engines, shifts),
         "edge_shift_by_engine": {engine: {element_symbol(z): round(s, 3) for z, s in own.items()} for engine, own in shifts.items()},

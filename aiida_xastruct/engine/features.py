@@ -1,7 +1,7 @@
-"""A site as forward models see it: SevenNet features of the absorber, then its neighbours one by one.
+"""A site as forward models see it: SevenNet features of the absorber, its neighbours one by one, and its scattering paths.
 
 Row layout, (SITE_SIZE,): `SevenNetFeatures.size` learned features; `MAX_NEIGHBOURS` distances in angstrom, increasing, zero where there are
-fewer neighbours; their atomic numbers in the same order.
+fewer neighbours; their atomic numbers in the same order; `PATHS_SIZE` numbers of `engine.paths.path_rows`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
+from .paths import PATHS_SIZE, path_rows
 from .sevennet import SevenNetFeatures, shared_features
 
-#: Distance up to which atoms scatter, angstrom: half the longest path that FEFF's EXAFS runs follow.
+#: Distance up to which neighbours are listed, angstrom.
 NEIGHBOUR_RADIUS = 6.0
 
 #: The nearest neighbours kept; the densest crystals have more within the radius.
 MAX_NEIGHBOURS = 128
 
-SITE_SIZE = SevenNetFeatures.size + 2 * MAX_NEIGHBOURS
+SITE_SIZE = SevenNetFeatures.size + 2 * MAX_NEIGHBOURS + PATHS_SIZE
 
 
 def neighbour_rows(structure: Structure, sites: Sequence[int]) -> NDArray[np.float32]:
@@ -42,4 +43,4 @@ def site_rows(structure: Structure, sites: Sequence[int], learned: NDArray[np.fl
     """(len(sites), SITE_SIZE) features of sites; `learned` (len(sites), SevenNetFeatures.size) where they are known already."""
     if learned is None:
         learned = shared_features()([structure], [sites])[0]
-    return np.concatenate([learned, neighbour_rows(structure, sites)], axis=1).astype(np.float32)
+    return np.concatenate([learned, neighbour_rows(structure, sites), path_rows(structure, sites)], axis=1).astype(np.float32)

@@ -16,8 +16,10 @@ from pymatgen.core import Structure
 from .dataset import MAX_Z, THERMAL_DRAWS, Dataset, Holdout, SiteTable
 from .errors import DatasetError, SpectrumError
 from .features import site_rows
+from .paths import PathTable
 from .reference import read_reference
 from .reference.library import K_GRID
+from .reference.scattering import SitePaths
 from .sitecache import SiteCache, SiteFacts, StructureFacts, structure_hash
 from .spectrum import (
     ETOK,
@@ -169,7 +171,12 @@ def read_jsonl(spectra: Path, structures: Path, refuse: Callable[[str], None] | 
 
 
 def prepare(
-    records: Iterable[Record], holdout: Holdout, cache: Path, cores: int = 1, progress: Callable[[int, int], None] | None = None
+    records: Iterable[Record],
+    holdout: Holdout,
+    cache: Path,
+    cores: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    paths: Iterable[SitePaths] = (),
 ) -> tuple[Dataset, dict[str, int]]:
     """Make a dataset.
 
@@ -179,6 +186,7 @@ def prepare(
         cache: SQLite file of `SiteCache`; made if missing.
         cores: processes that compute first shells and features.
         progress: called with (structures done, structures in all).
+        paths: scattering paths of sites among the EXAFS records; those of other sites are left out.
 
     Returns:
         the dataset, and how many records were left out for which reason.
@@ -198,8 +206,28 @@ def prepare(
     for record in kept:
         builder.add(record, facts[structure_hash(record.structure)])
     dataset = builder.dataset()
+    dataset.paths = _path_table(paths, dataset)
     holdout.check(dataset)
     return dataset, left_out
+
+
+def _path_table(paths: Iterable[SitePaths], dataset: Dataset) -> PathTable | None:
+    """The paths of the dataset's own EXAFS sites; None where there are none."""
+    table = dataset.tables.get("EXAFS")
+    if table is None:
+        return None
+    rows = {}
+    for row, (material, site) in enumerate(zip(table.material, table.site, strict=True)):
+        described = dataset.materials[material]
+        rows[described["source"], described["source_id"], int(site)] = row
+    known = [(rows[key], own) for own in paths if (key := (own.source, own.source_id, own.site)) in rows]
+    if not known:
+        return None
+    return PathTable(
+        np.repeat([row for row, _ in known], [len(own.geometry) for _, own in known]),
+        np.concatenate([own.geometry for _, own in known]),
+        np.concatenate([own.amplitude for _, own in known]),
+    )
 
 
 def _not_held_out_by_id(records: list[Record], holdout: Holdout) -> tuple[list[Record], dict[str, int]]:

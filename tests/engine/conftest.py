@@ -14,6 +14,8 @@ from pymatgen.core import Lattice, Structure
 from aiida_xastruct.engine.dataset import GRIDS, MAX_Z, Dataset, SiteTable
 from aiida_xastruct.engine.errors import XastructError
 from aiida_xastruct.engine.features import MAX_NEIGHBOURS, SITE_SIZE
+from aiida_xastruct.engine.paths import PATHS_SIZE, PathKind
+from aiida_xastruct.engine.sevennet import SevenNetFeatures
 from aiida_xastruct.engine.spectrum import EXAFS_GRID, XANES_GRID
 
 
@@ -85,12 +87,15 @@ def _table(kind: str, n: int, absorbers: tuple[int, ...], seed: int, materials: 
     shell[~metallic, 8] = 6
     shell[metallic, 29] = 12
     features = np.zeros((n, SITE_SIZE), dtype=np.float32)
-    features[:, : -2 * MAX_NEIGHBOURS] = 0.1 * random.normal(size=(n, SITE_SIZE - 2 * MAX_NEIGHBOURS))
+    learned = SevenNetFeatures.size
+    features[:, :learned] = 0.1 * random.normal(size=(n, learned))
     features[:, :16] = (distance[:, None] - 2.3) / 0.23
     for row in range(n):
         count = int(shell[row].sum())
-        features[row, -2 * MAX_NEIGHBOURS :][:count] = distance[row]
-        features[row, -MAX_NEIGHBOURS:][:count] = 29 if metallic[row] else 8
+        z, r = (29 if metallic[row] else 8), distance[row]
+        features[row, learned : learned + count] = r
+        features[row, learned + MAX_NEIGHBOURS :][:count] = z
+        features[row, -PATHS_SIZE:][:8] = (PathKind.SINGLE, z, z, count, r, r, r, 0.0)
     return SiteTable(
         material=np.arange(n, dtype=np.int64) % materials,
         site=np.arange(n, dtype=np.int64),

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from ..errors import ModelError
-from .networks import PathNetwork, SiteNetwork
+from .networks import SiteNetwork
+from .paths import PathNetwork
 from .tasks import Task
 
 
@@ -22,9 +23,9 @@ class Architecture:
     dropout: float = 0.1
 
     def build(self, task: Task) -> SiteNetwork | PathNetwork:
-        """A network of this size for a task; EXAFS is a sum over paths, whose ranks and knots are its own."""
+        """A network of this size for a task; that of EXAFS paths has its own depth and no dropout."""
         if task.name == "forward" and task.kind == "EXAFS":
-            return PathNetwork(self.width // 2, dropout=self.dropout)
+            return PathNetwork(3 * self.width // 4)
         return SiteNetwork(task.n_in, task.n_out, task.n_error, **asdict(self))
 
 
@@ -74,7 +75,7 @@ class Ensemble:
         tensors = {}
         for index, member in enumerate(self.members):
             for name, tensor in member.state_dict().items():
-                kept = tensor if name in ("mean", "scale", "start", "mean_free_path") else tensor.half()
+                kept = tensor if name in ("mean", "scale", "start", "log_mean_free_path") else tensor.half()
                 tensors[f"{index}.{name}"] = kept.contiguous()
         save_file(tensors, path)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..dataset import GRIDS, MAX_Z, SiteTable
 from ..errors import ModelError
-from ..features import MAX_NEIGHBOURS
+from ..paths import PATHS_SIZE
 from ..sevennet import SevenNetFeatures
 from ..spectrum import EXAFS_GRID, Kind
 from .views import choose, draw, view, view_size
@@ -46,7 +46,7 @@ class Task:
         """Length of a network's input."""
         if self.name != "forward":
             return view_size(self.kind)
-        return SevenNetFeatures.size if self.kind == "XANES" else 2 * MAX_NEIGHBOURS
+        return SevenNetFeatures.size if self.kind == "XANES" else PATHS_SIZE
 
     @property
     def n_out(self) -> int:
@@ -76,10 +76,10 @@ class Task:
     def inputs(self, source: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Network inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves.
 
-        XANES is predicted from SevenNet features, EXAFS from the neighbours themselves.
+        XANES is predicted from SevenNet features, EXAFS from scattering paths.
         """
         if self.name == "forward":
-            return source[:, : SevenNetFeatures.size] if self.kind == "XANES" else source[:, SevenNetFeatures.size :]
+            return source[:, : SevenNetFeatures.size] if self.kind == "XANES" else source[:, -PATHS_SIZE:]
         if generator is None:
             return view(source[:, 0], self.kind)
         return view(draw(choose(source, generator), self.kind, generator), self.kind)
@@ -101,13 +101,21 @@ class Task:
         return torch.log(frequency / (1 - frequency))
 
     def loss(self, value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Scalar loss of values (b, n_out): square of `curve_error`, cross entropy of neighbours, Huber loss of distances."""
+        """Scalar loss of values (b, n_out): `curve_error`, cross entropy of neighbours, Huber loss of distances.
+
+        Curves count by the square of the error. EXAFS is loud in metals and faint in glasses by a factor of a hundred, so there it counts
+        mostly against the size of the curve itself.
+        """
         if self.name == "neighbours":
             return torch.nn.functional.binary_cross_entropy_with_logits(value, target, reduction="none").sum(dim=1).mean()
         if self.name == "distance":
             scale = torch.tensor(DISTANCE_SCALE, device=value.device)
             return torch.nn.functional.huber_loss(value * scale, target * scale, delta=0.1)
-        return (curve_error(value, target, self.kind) ** 2).mean()
+        squared = curve_error(value, target, self.kind) ** 2
+        if self.kind == "XANES":
+            return squared.mean()
+        size = curve_error(torch.zeros_like(value), target, self.kind) ** 2
+        return (torch.log1p(squared / (size + 0.05)) + 0.1 * squared.clamp(max=20.0)).mean()
 
     def error_loss(self, log_error: torch.Tensor, value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Scalar loss of stated errors (b, n_error): the Gaussian likelihood of the residuals, which it leaves where they are."""
