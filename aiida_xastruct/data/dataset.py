@@ -66,8 +66,9 @@ class DatasetData(SinglefileData):
     ) -> DatasetData:
         """Node of a reference library, the folder that `aiida-xastruct reference export` writes.
 
-        Sites that two shards hold count once, and rows are sorted by site, so that the content hash depends on the sites alone and not on
-        how they were spread over shards. The node's `source` names the shards and says how many sites were left out for which reason.
+        It holds the spectra, and the scattering paths where the library has them. Sites that two shards hold count once, and rows are
+        sorted by site, so that the content hash depends on the sites alone and not on how they were spread over shards. The node's
+        `source` names the shards and says how many sites were left out for which reason.
 
         Args:
             folder: the library.
@@ -84,18 +85,21 @@ class DatasetData(SinglefileData):
         from ..engine.dataset import Holdout
         from ..engine.errors import DatasetError
         from ..engine.prepare import prepare, read_library
-        from ..engine.reference.library import CITATION, shards
+        from ..engine.reference.library import CITATION
+        from ..engine.reference.scattering import read_paths
 
         held = Holdout(frozenset(), frozenset()) if holdout is None else Holdout.read(Path(holdout))
         records = sorted(read_library(Path(folder)), key=lambda item: (item.source, item.source_id, item.site, item.spectrum.kind))
+        paths = {(own.source, own.source_id, own.site): own for own in read_paths(Path(folder))}
         with TemporaryDirectory(prefix="xastruct-dataset-") as scratch:
-            dataset, left_out = prepare(records, held, Path(cache or Path(scratch) / "sites.sqlite"), cores, progress)
+            facts = Path(cache or Path(scratch) / "sites.sqlite")
+            dataset, left_out = prepare(records, held, facts, cores, progress, [paths[key] for key in sorted(paths)])
             if not dataset.tables:
                 raise DatasetError(f"no site of the library {folder} can be trained on: {left_out}.")
             path = Path(scratch) / cls.DEFAULT_FILENAME
             dataset.save(path)
             node = cls.from_file(path, **kwargs)
-        names = [shard.name for shard in shards(Path(folder))]
+        names = sorted(path.name for path in Path(folder).glob("*.h5"))
         node.source = {
             "db_name": "aiida-xastruct reference library",
             "description": CITATION,

@@ -11,6 +11,7 @@ from aiida_xastruct.data.dataset import DatasetData
 from aiida_xastruct.engine.dataset import Dataset
 from aiida_xastruct.engine.errors import DatasetError
 from aiida_xastruct.engine.reference.library import export, shards
+from aiida_xastruct.engine.reference.scattering import _write, make_paths, read_paths
 from aiida_xastruct.engine.reference.state import RECORDS, State
 
 
@@ -92,6 +93,21 @@ def test_library_becomes_a_node(library, built, tmp_path):
     again = DatasetData.from_library(other, cache=cache)
     assert again.content_hash == node.content_hash
     assert again.n_records == {"EXAFS": 4}
+
+
+def test_scattering_paths_come_with_the_library(library, tmp_path):
+    cache, other = tmp_path / "sites.sqlite", tmp_path / "other"
+    bare = DatasetData.from_library(library, cache=cache)
+    assert bare.load().paths is None
+    shutil.copytree(library, other)
+    (written,) = make_paths(other, per_element=1)
+    with_paths = DatasetData.from_library(other, cache=cache)
+    assert set(with_paths.load().paths.site) == {0, 1, 2, 3}
+    assert with_paths.content_hash != bare.content_hash
+    assert written.name in with_paths.source["extras"]["shards"]
+    # A second shard with the paths of two of the sites adds nothing.
+    _write(list(read_paths(other))[:2], other)
+    assert DatasetData.from_library(other, cache=cache).content_hash == with_paths.content_hash
 
 
 def test_library_without_what_is_held_out(library, tmp_path):
