@@ -12,6 +12,9 @@ from .spectrum import XANES_GRID, FloatArray, Kind, Spectrum, chi_k, energy_to_k
 #: Energies around the alignment of the two E0 in which the best shift is looked for, eV.
 SHIFTS: FloatArray = np.arange(-80, 81) / 10.0
 
+#: Where a comparison of XANES begins, eV from E0: spectra of FEFF begin anywhere below.
+LOW = -10.0
+
 #: k range in which EXAFS is compared, 1/angstrom: below it multiple scattering rules, above it noise.
 K_RANGE = (3.0, 12.0)
 
@@ -109,8 +112,9 @@ def _xanes(spectrum: Spectrum, reference: Spectrum) -> tuple[FloatArray, FloatAr
             raise SpectrumError("a computed EXAFS says nothing of the edge itself; compare it as EXAFS, with another that reaches as far.")
     flat, truth = flatten(spectrum), flatten(reference)
     energy, true_energy = flat.energy - find_e0(flat), truth.energy - find_e0(truth)
-    curves = [on_grid(energy + shift, flat.mu, XANES_GRID) for shift in SHIFTS]
-    return XANES_GRID, np.array(curves), on_grid(true_energy, truth.mu, XANES_GRID)
+    grid = XANES_GRID[XANES_GRID >= LOW]
+    curves = [on_grid(energy + shift, flat.mu, grid) for shift in SHIFTS]
+    return grid, np.array(curves), on_grid(true_energy, truth.mu, grid)
 
 
 def _exafs(spectrum: Spectrum, reference: Spectrum, k_range: tuple[float, float]) -> tuple[FloatArray, FloatArray, FloatArray]:

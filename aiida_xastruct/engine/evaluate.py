@@ -101,8 +101,8 @@ def feff_curve(bundle: ModelBundle, flat: FloatArray, grid_energy: FloatArray, s
     """A predicted flat curve in FEFF's normalisation on a spectrum's own energies.
 
     XANES: the model's energies are moved to where this engine puts the element's edge, where that is tabulated, and the smooth
-    background is put back; beyond the model's grid the curve keeps its last value. EXAFS: 1 + chi times the spectrum's mu0, where
-    it has one.
+    background is put back; below the model's grid the curve follows the tail of its edge, beyond it keeps its last value. EXAFS:
+    1 + chi times the spectrum's mu0, where it has one.
 
     Returns:
         (n,) mu on `spectrum.energy`.
@@ -112,8 +112,19 @@ def feff_curve(bundle: ModelBundle, flat: FloatArray, grid_energy: FloatArray, s
         e0 = find_e0(spectrum)
         value = np.interp(spectrum.energy - e0, grid_energy, flat, left=1.0, right=1.0)
         return np.asarray(value * (spectrum.mu0 if spectrum.mu0 is not None else smooth_background(spectrum.energy, e0)))
-    value = np.interp(spectrum.energy - edge, grid_energy, flat)
+    above = spectrum.energy - edge
+    value = np.where(above < grid_energy[0], edge_tail(above, grid_energy, flat), np.interp(above, grid_energy, flat))
     return np.asarray(value * smooth_background(spectrum.energy, edge), dtype=np.float64)
+
+
+def edge_tail(energy: FloatArray, grid_energy: FloatArray, flat: FloatArray) -> FloatArray:
+    """The onset of an edge (n,) at energies (n,) below a curve: a step widened by the core hole's Lorentzian falls as 1 / (edge - E).
+
+    So 1 / mu is a line; its slope is that of the curve's first two steps, where the curve rises.
+    """
+    first, later = max(float(flat[0]), 0.01), max(float(flat[2]), 0.01)
+    slope = max(1.0 / first - 1.0 / later, 0.0) / (grid_energy[2] - grid_energy[0])
+    return np.asarray(1.0 / (1.0 / first + slope * np.maximum(grid_energy[0] - energy, 0.0)), dtype=np.float64)
 
 
 def _forward(family: FamilyBundle, rows: list[_Row], kind: str) -> tuple[dict[str, Any], list[bool]]:

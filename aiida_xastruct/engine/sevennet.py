@@ -34,10 +34,12 @@ class SevenNetFeatures:
     Attributes:
         size: number of features of an atom: 128 scalars, 64 norms of vectors and 32 norms of l = 2 tensors in each of the layers
             1 to 4, and the 128 scalars of layer 5.
+        scalars: columns of the scalars among the features.
         elements: atomic numbers that the network knows.
     """
 
     size = 4 * (128 + 64 + 32) + 128
+    scalars = tuple(column for layer in range(5) for column in range(224 * layer, 224 * layer + 128))
 
     def __init__(self, device: str = "cpu", folder: Path = FOLDER) -> None:
         from e3nn.o3 import Irreps

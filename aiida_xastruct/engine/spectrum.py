@@ -30,8 +30,9 @@ ETOK = 0.26246842
 #: The cross section falls as this power of the energy above an edge; see `smooth_background`.
 CROSS_SECTION_EXPONENT = -2.6
 
-#: E - E0 of the grid that XANES models work on, eV, shape (121,).
-XANES_GRID: FloatArray = np.linspace(-10.0, 50.0, 121)
+#: E - E0 of the grid that XANES models work on, eV, shape (137,). It begins below the pre-edge peaks of transition metals, which lie up to
+#: 15 eV below the steepest rise, E0.
+XANES_GRID: FloatArray = np.linspace(-18.0, 50.0, 137)
 
 #: k of the grid that EXAFS models work on, 1/angstrom, shape (261,).
 EXAFS_GRID: FloatArray = np.linspace(2.0, 15.0, 261)
@@ -42,6 +43,7 @@ def edge_of(absorber: str) -> str:
     return "K" if atomic_number(absorber) <= 50 else "L3"
 
 
+@cache
 def atomic_number(element: str) -> int:
     """Atomic number of an element symbol.
 
@@ -64,6 +66,7 @@ def element_symbol(z: int) -> str:
     return str(xraydb.atomic_symbol(z))
 
 
+@cache
 def tabulated_edge(absorber: str, edge: str) -> float:
     """Tabulated edge energy in eV (Elam, Ravel and Sieber, Radiat. Phys. Chem. 63, 121 (2002), through xraydb); that of L3 for `L2,3`.
 

@@ -14,7 +14,7 @@ from aiida_xastruct.engine.cli import main
 from aiida_xastruct.engine.dataset import Dataset
 from aiida_xastruct.engine.errors import DatasetError
 from aiida_xastruct.engine.evaluate import evaluate, feff_curve
-from aiida_xastruct.engine.spectrum import Spectrum, flatten, smooth_background, tabulated_edge
+from aiida_xastruct.engine.spectrum import XANES_GRID, Spectrum, flatten, smooth_background, tabulated_edge
 
 CONFIG = {"architecture": {"width": 16, "depth": 1}, "training": {"members": 1, "epochs": 1, "accelerator": "cpu", "progress": False}}
 
@@ -97,7 +97,7 @@ def test_predict(tiny_family, cif, tmp_path, capsys):
     assert answer["family"] == FamilyBundle.load(tiny_family[0]).content_hash
     (site,) = answer["sites"]
     assert (site["absorber"], site["multiplicity"], site["edge"]) == ("Cu", 4, "K")
-    assert len(site["energy_eV"]) == len(site["mu"]) == len(site["band"]) == 121
+    assert len(site["energy_eV"]) == len(site["mu"]) == len(site["band"]) == 137
 
 
 def test_predict_refuses(tiny_family, cif, tmp_path, fails):
@@ -256,6 +256,19 @@ def test_a_prediction_in_feffs_normalisation_is_feffs_own_curve(tiny_family):
     flat = flatten(spectrum)
     for engine in ("FEFF of the tests", "an engine never seen"):
         np.testing.assert_allclose(feff_curve(bundle, flat.mu, energy - edge, spectrum, engine), mu, atol=1e-6)
+
+
+def test_below_its_grid_a_prediction_follows_the_tail_of_the_edge(tiny_family):
+    """A step widened by a core hole of 2 eV, of which the model's grid holds all but the onset."""
+    bundle = FamilyBundle.load(tiny_family[0]).model("forward", "XANES")
+    edge = tabulated_edge("Cu", "K") + 15.0
+    energy = np.linspace(edge - 30.0, edge + 50.0, 241)
+    mu = (0.5 + np.arctan((energy - edge) / 2.0) / np.pi) * smooth_background(energy, edge)
+    spectrum = Spectrum(energy, mu, "Cu", "K", "XANES", "feff", "feff", "feff_xsedge50", None, edge)
+    flat = np.interp(XANES_GRID, energy - edge, flatten(spectrum).mu)
+    np.testing.assert_allclose(feff_curve(bundle, flat, XANES_GRID, spectrum, "FEFF of the tests"), mu, atol=2e-3)
+    falling = np.linspace(0.5, 0.1, len(XANES_GRID))  # no tail to follow: the first value stays
+    assert feff_curve(bundle, falling, XANES_GRID, spectrum, "FEFF of the tests")[0] == pytest.approx(0.5, rel=0.03)
 
 
 def test_evaluate_refuses(tiny_family, crystal, tmp_path, fails):

@@ -198,7 +198,7 @@ def test_edge_shift_is_the_median_of_engine_and_absorber(make_dataset):
 
 
 def test_grids():
-    assert {kind: grid.shape for kind, grid in GRIDS.items()} == {"XANES": (121,), "EXAFS": (261,)}
+    assert {kind: grid.shape for kind, grid in GRIDS.items()} == {"XANES": (137,), "EXAFS": (261,)}
 
 
 # ---------------------------------------------------------------- held out

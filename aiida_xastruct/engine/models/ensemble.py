@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,10 +23,11 @@ class Architecture:
     dropout: float = 0.1
 
     def build(self, task: Task) -> SiteNetwork | PathNetwork:
-        """A network of this size for a task; that of EXAFS paths has its own depth and no dropout."""
+        """A network of this size for a task; that of XANES is twice as wide, that of EXAFS paths has its own depth and no dropout."""
         if task.name == "forward" and task.kind == "EXAFS":
             return PathNetwork(3 * self.width // 4)
-        return SiteNetwork(task.n_in, task.n_out, task.n_error, **asdict(self))
+        width = 2 * self.width if task.name == "forward" else self.width
+        return SiteNetwork(task.n_in, task.n_out, task.n_error, width, self.depth, self.dropout)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from ..dataset import GRIDS, MAX_Z, SiteTable
 from ..errors import ModelError
+from ..features import MAX_NEIGHBOURS
 from ..paths import PATHS_SIZE
 from ..sevennet import SevenNetFeatures
 from ..spectrum import EXAFS_GRID, Kind
+from .density import density_size, neighbour_density
 from .views import choose, draw, view, view_size
 
 TaskName = Literal["forward", "neighbours", "distance"]
@@ -46,7 +48,7 @@ class Task:
         """Length of a network's input."""
         if self.name != "forward":
             return view_size(self.kind)
-        return SevenNetFeatures.size if self.kind == "XANES" else PATHS_SIZE
+        return len(SevenNetFeatures.scalars) + density_size() if self.kind == "XANES" else PATHS_SIZE
 
     @property
     def n_out(self) -> int:
@@ -76,10 +78,14 @@ class Task:
     def inputs(self, source: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Network inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves.
 
-        XANES is predicted from SevenNet features, EXAFS from scattering paths.
+        XANES is predicted from SevenNet's scalars (with its norms networks did worse) and the density of the neighbours, EXAFS from
+        scattering paths.
         """
         if self.name == "forward":
-            return source[:, : SevenNetFeatures.size] if self.kind == "XANES" else source[:, -PATHS_SIZE:]
+            if self.kind == "EXAFS":
+                return source[:, -PATHS_SIZE:]
+            neighbours = source[:, SevenNetFeatures.size : SevenNetFeatures.size + 2 * MAX_NEIGHBOURS]
+            return torch.cat([source[:, SevenNetFeatures.scalars], neighbour_density(neighbours)], dim=1)
         if generator is None:
             return view(source[:, 0], self.kind)
         return view(draw(choose(source, generator), self.kind, generator), self.kind)

@@ -196,5 +196,5 @@ def test_the_best_threshold_is_best():
 def test_small_things(make_dataset):
     assert sites_per_element(make_dataset(n=40).tables["XANES"]) == {26: 20, 29: 20}
     np.testing.assert_allclose(expected_error(Task("distance", "XANES"), np.array([[3.0]]), np.array([[4.0]])), 5.0)
-    np.testing.assert_allclose(curve_spread(np.full((2, 121), 0.2), "XANES"), 0.2)
+    np.testing.assert_allclose(curve_spread(np.full((2, 137), 0.2), "XANES"), 0.2)
     assert curve_spread(np.full((1, 261), 0.2), "EXAFS")[0] > 0.2 * 50
