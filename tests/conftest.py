@@ -107,7 +107,7 @@ def dataset_file(tmp_path: Path) -> Path:
         site=np.arange(n),
         absorber=np.array([26, 26, 29, 29, 92, 92]),
         curve=curve,
-        target=curve,
+        wide=np.zeros((n, 0), dtype=np.float32),
         thermal=np.full((n, 2, len(GRIDS["EXAFS"])), np.nan, dtype=np.float32),
         edge_shift=np.zeros(n, dtype=np.float32),
         engine=np.zeros(n, dtype=np.int64),

@@ -65,7 +65,7 @@ def infer(
         "read from": f"{answer['absorber']} {answer['edge']} {answer['kind']}",
         "neighbours": " ".join(answer["neighbour_set"]),
         "probabilities": ", ".join(f"{element} {probability:.2f}" for element, probability in list(answer["neighbours"].items())[:8]),
-        "mean distance": f"{answer['mean_distance']:.3f} angstrom, 90 % interval {low:.3f} to {high:.3f}",
+        "mean distance": f"{answer['mean_distance']:.3f} angstrom, {100 * answer['coverage']:.0f} % interval {low:.3f} to {high:.3f}",
         "coordination": f"{answer['coordination']:.1f} (an estimate)",
         "in the domain": f"{'yes' if answer['in_domain'] else 'no'}: {answer['reason']}",
     }

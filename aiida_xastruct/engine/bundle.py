@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,96 +19,39 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from . import ALGORITHM_VERSION
+from .answers import LEAST_PROBABILITY, DistanceAnswer, ForwardAnswer, InverseAnswer, NeighbourAnswer, merge_inverse
 from .content import content_hash
 from .dataset import GRIDS, MAX_Z
+from .edges import EdgeShifts
 from .errors import ModelError, SpectrumError, StructureError
 from .features import site_rows
-from .models.calibration import MINIMUM_SITES, DistanceCalibration, ForwardCalibration, NeighbourCalibration, curve_spread, expected_error
+from .models.calibration import (
+    MINIMUM_SITES,
+    DistanceCalibration,
+    ForwardCalibration,
+    NeighbourCalibration,
+    curve_spread,
+    expected_error,
+    read_calibration,
+)
+from .models.composition import CompositionModel
 from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.tasks import DISTANCE_OUTPUTS, Task
 from .sevennet import FOLDER as SEVENNET
-from .spectrum import Kind, Spectrum, atomic_number, edge_of, element_symbol, find_e0, k_to_energy, model_curve, tabulated_edge
+from .spectrum import Spectrum, atomic_number, edge_of, element_symbol, find_e0, k_to_energy, model_curve, tabulated_edge
 from .structure import check_structure, symbol
 
 CARD, WEIGHTS, DOMAIN, FAMILY_CARD = "card.json", "weights.safetensors", "domain.safetensors", "family.json"
 
 DEFAULT_FAMILY = Path(__file__).parent.parent / "pretrained" / "default"
 
+_QUESTIONS = {ForwardCalibration: "forward", DistanceCalibration: "distance", NeighbourCalibration: "neighbours"}
 
-@dataclass(frozen=True, eq=False)
-class ForwardAnswer:
-    """The predicted spectrum of one site.
+Promises = TypeVar("Promises", ForwardCalibration, DistanceCalibration, NeighbourCalibration)
 
-    Attributes:
-        spectrum: flat mu on the model's grid, at absolute energies (the tabulated edge plus FEFF's usual offset for the element).
-        band: (n, 2) lower and upper end of the simultaneous 90 % band.
-        uncertainty: expected root mean square error, of flat mu for XANES, of k^2 chi in 1/angstrom^2 for EXAFS.
-        threshold: the uncertainty above which FEFF should answer.
-        domain_score: distance from the training data; above one is outside.
-        in_domain: whether the absorber and its surroundings are like those trained on.
-        needs_reference: whether FEFF should answer instead.
-        reason: why, in one sentence.
-    """
-
-    spectrum: Spectrum
-    band: NDArray[np.float64]
-    uncertainty: float
-    threshold: float
-    domain_score: float
-    in_domain: bool
-    needs_reference: bool
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class InverseAnswer:
-    """The local structure behind one spectrum.
-
-    Attributes:
-        neighbours: probability that an element is in the first shell, highest first, those of at least 1 %.
-        neighbour_set: the elements that answer best.
-        conformal_set: the elements that hold all true neighbours in 90 % of cases.
-        mean_distance: of the first shell, angstrom.
-        interval: 90 % interval of the mean distance, angstrom.
-        nearest_distance: of the nearest neighbour, angstrom.
-        coordination: estimated number of neighbours.
-        in_domain: whether the spectrum is like those trained on.
-        reason: why or why not, in one sentence.
-    """
-
-    neighbours: dict[str, float]
-    neighbour_set: list[str]
-    conformal_set: list[str]
-    mean_distance: float
-    interval: tuple[float, float]
-    nearest_distance: float
-    coordination: float
-    in_domain: bool
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class NeighbourAnswer:
-    """See `InverseAnswer`."""
-
-    neighbours: dict[str, float]
-    neighbour_set: list[str]
-    conformal_set: list[str]
-    in_domain: bool
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class DistanceAnswer:
-    """See `InverseAnswer`."""
-
-    mean_distance: float
-    interval: tuple[float, float]
-    nearest_distance: float
-    coordination: float
-    in_domain: bool
-    reason: str
+#: What a card must hold for a model to answer.
+_CARD_KEYS = ("training_sites", "training_data_hash", "calibration", "features", "edge_shift", "edge_shift_by_engine")
 
 
 class ModelBundle:
@@ -116,6 +59,9 @@ class ModelBundle:
 
     def __init__(self, card: dict[str, Any], ensemble: Ensemble, domain: DomainIndex) -> None:
         self.card, self.ensemble, self.domain, self.task = card, ensemble, domain, ensemble.task
+        self.calibration = read_calibration(self.task.name, card["calibration"])
+        self.composition = CompositionModel.from_json(card["composition"]) if self.task.name == "neighbours" else None
+        self.edges = EdgeShifts(card["edge_shift_by_engine"], card["edge_shift"])
         self._sites = {atomic_number(element): int(count) for element, count in card["training_sites"].items()}
 
     @classmethod
@@ -130,7 +76,7 @@ class ModelBundle:
             task = Task(card["task"], card["kind"])
             architecture = Architecture(**card["architecture"])
             version = card["algorithm_version"]
-            for name in ("training_sites", "training_data_hash", "calibration", "features", "edge_shift", "edge_shift_by_engine"):
+            for name in (*_CARD_KEYS, *(("composition",) if task.name == "neighbours" else ())):
                 card[name]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder} does not hold a model ({error}); give a folder with {CARD} and {WEIGHTS}.") from error
@@ -141,6 +87,8 @@ class ModelBundle:
             )
         if task.name == "forward" and card["features"] != content_hash(SEVENNET):
             raise ModelError(f"the {task.label} model was trained on other SevenNet weights than those installed; install its own version.")
+        if not isinstance(card["calibration"], dict):
+            raise ModelError(f"{folder / CARD} holds no calibration; install the family again.")
         return cls(card, Ensemble.load(folder / WEIGHTS, task, architecture), DomainIndex.load(folder / DOMAIN))
 
     def save(self, folder: Path) -> None:
@@ -150,9 +98,16 @@ class ModelBundle:
         self.domain.save(folder / DOMAIN)
         (folder / CARD).write_text(json.dumps(self.card, indent=1, sort_keys=True) + "\n")
 
-    def _require(self, name: str) -> None:
-        if self.task.name != name:
+    def promises(self, kind: type[Promises]) -> Promises:
+        """The calibration of a model for the questions that `kind` is about.
+
+        Raises:
+            ModelError: if the model is for other questions.
+        """
+        if not isinstance(self.calibration, kind):
+            name = _QUESTIONS[kind]
             raise ModelError(f"the {self.task.label} model was asked a {name} question; give a {name} model.")
+        return self.calibration
 
     def outside(self, position: torch.Tensor, absorber: NDArray[np.int64]) -> list[str]:
         """For each row of `Task.position` (n, m) why it is outside the domain, empty if inside."""
@@ -185,9 +140,7 @@ class ModelBundle:
 
     def predict_from_features(self, features: NDArray[np.float32], elements: Sequence[str]) -> list[ForwardAnswer]:
         """Spectra from features of sites (n, SITE_SIZE), as `engine.features` makes them."""
-        self._require("forward")
-        kind: Kind = self.task.kind
-        calibration = ForwardCalibration.from_json(self.card["calibration"])
+        calibration = self.promises(ForwardCalibration)
         absorber = np.array([atomic_number(element) for element in elements], dtype=np.int64)
         if absorber.size and absorber.max() >= MAX_Z:
             raise StructureError(f"no model knows elements beyond Z {MAX_Z - 1}; use FEFF for this absorber.")
@@ -195,47 +148,40 @@ class ModelBundle:
         inputs = self.task.inputs(source)
         said = self.ensemble(inputs, torch.as_tensor(absorber))
         scores, outside = self._domain_of(self.task.position(source, inputs), absorber)
-        expected = calibration.error_model(said.stated[:, 0].double().numpy(), curve_spread(said.spread.numpy(), kind), scores)
-        half = calibration.simultaneous * expected[:, None] * np.array(calibration.profile)
-        values = said.value.double().numpy()
+        expected = self.expected_curve_error(said, scores)
+        half = calibration.half_band(expected)
+        values = said.value.double().numpy() + (1.0 if self.task.kind == "EXAFS" else 0.0)
         answers = []
         for row, element in enumerate(elements):
-            unsure = expected[row] > calibration.threshold
+            unsure = bool(expected[row] > calibration.threshold)
             verdict = "exceeds" if unsure else "is within"
             reason = f"expected error {expected[row]:.3g} {verdict} the calibrated threshold {calibration.threshold:.3g}"
             if outside[row]:
                 reason += f"; outside the domain: {outside[row]}"
-            offset = 1.0 if kind == "EXAFS" else 0.0
-            band = np.stack([values[row] - half[row], values[row] + half[row]], axis=1) + offset
-            spectrum = self._spectrum(element, values[row] + offset)
             answers.append(
                 ForwardAnswer(
-                    spectrum,
-                    band,
-                    float(expected[row]),
-                    calibration.threshold,
-                    float(scores[row]),
-                    not outside[row],
-                    bool(unsure or outside[row]),
-                    reason,
+                    spectrum=self._spectrum(element, values[row]),
+                    band=np.stack([values[row] - half[row], values[row] + half[row]], axis=1),
+                    uncertainty=float(expected[row]),
+                    error_bound=float(calibration.bound * expected[row]),
+                    threshold=calibration.threshold,
+                    coverage=calibration.coverage,
+                    domain_score=float(scores[row]),
+                    in_domain=not outside[row],
+                    needs_reference=unsure or bool(outside[row]),
+                    reason=reason,
                 )
             )
         return answers
 
-    def edge_shift(self, element: str, engine: str = "") -> float:
-        """Where FEFF puts an element's edge: eV above the tabulated one.
+    def expected_curve_error(self, said: Prediction, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) expected errors of predicted curves at domain scores (n,)."""
+        spread = curve_spread(said.spread.numpy(), self.task.kind)
+        return self.promises(ForwardCalibration).error_model(said.stated[:, 0].double().numpy(), spread, scores)
 
-        The median over the training spectra of the element by `engine`, or by the engine that most of them come from. Between elements
-        that have spectra it is a straight line in Z, for K and L3 edges apart: FEFF's offset is smooth in Z.
-        """
-        own = self.card["edge_shift_by_engine"].get(engine, {})
-        if element in own:
-            return float(own[element])
-        known = {name: shift for name, shift in self.card["edge_shift"].items() if edge_of(name) == edge_of(element)}
-        if not known:
-            return 0.0
-        z, shifts = zip(*sorted((atomic_number(name), shift) for name, shift in known.items()), strict=True)
-        return float(np.interp(atomic_number(element), z, shifts))
+    def edge_shift(self, element: str, engine: str = "") -> float:
+        """Where FEFF puts an element's edge, by the training spectra: eV above the tabulated one; see `EdgeShifts.of`."""
+        return self.edges.of(element, engine)
 
     def _spectrum(self, element: str, mu: NDArray[np.float64]) -> Spectrum:
         edge = edge_of(element)
@@ -265,26 +211,36 @@ class ModelBundle:
 
         Args:
             spectra: spectra of this model's kind.
-            elements_present: what the sample is known to hold; other elements get no probability.
+            elements_present: what the sample is known to hold. Other elements get no probability, and chemistry has its say about which
+                of these are neighbours (`CompositionModel`), with sets that are calibrated for it.
 
         Raises:
             SpectrumError: if a spectrum is of another kind or edge, or too short.
         """
-        self._require("neighbours")
-        calibration = NeighbourCalibration(**self.card["calibration"])
+        calibration = self.promises(NeighbourCalibration)
         said, outside = self._ask(spectra)
-        allowed = None if elements_present is None else {atomic_number(element) for element in elements_present}
-        if allowed is not None and not allowed:
+        probability = said.value.double().numpy()
+        if elements_present is not None:
+            absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
+            probability, calibration = self._with_composition(probability, absorber, elements_present)
+        named, whole = calibration.named(probability), calibration.whole(probability)
+        return [
+            _neighbour_answer(probability[row], named[row], whole[row], calibration.coverage, reason) for row, reason in enumerate(outside)
+        ]
+
+    def _with_composition(
+        self, probability: NDArray[np.float64], absorber: NDArray[np.int64], elements: Collection[str]
+    ) -> tuple[NDArray[np.float64], NeighbourCalibration]:
+        """Probabilities (n, MAX_Z) where the elements of the sample are known, and the calibration for them."""
+        assert self.composition is not None
+        allowed = {atomic_number(element) for element in elements}
+        if not allowed:
             raise SpectrumError("no element is named as present; name those that the sample may hold, or leave them open.")
-        if allowed is not None and min(allowed) >= MAX_Z:
+        if min(allowed) >= MAX_Z:
             raise SpectrumError(f"no model knows elements beyond Z {MAX_Z - 1}; name other elements as present, or leave them open.")
-        answers = []
-        for row, reason in enumerate(outside):
-            probability = said.value[row].double().numpy()
-            if allowed is not None:
-                probability = np.where([z in allowed for z in range(MAX_Z)], np.maximum(probability, 1e-12), 0.0)
-            answers.append(_neighbour_answer(probability, calibration, reason))
-        return answers
+        present = np.zeros(probability.shape, dtype=bool)
+        present[:, [z for z in allowed if z < MAX_Z]] = True
+        return self.composition(probability, absorber, present), self.composition.calibration
 
     def distances(self, spectra: Sequence[Spectrum]) -> list[DistanceAnswer]:
         """First-shell distances and coordination number.
@@ -292,34 +248,44 @@ class ModelBundle:
         Raises:
             SpectrumError: if a spectrum is of another kind or edge, or too short.
         """
-        self._require("distance")
-        factors = DistanceCalibration(tuple(self.card["calibration"]["factors"])).factors
+        calibration = self.promises(DistanceCalibration)
         said, outside = self._ask(spectra)
         expected = expected_error(self.task, said.stated.numpy(), said.spread.numpy())
         answers = []
         for row, reason in enumerate(outside):
             value = dict(zip(DISTANCE_OUTPUTS, said.value[row].double().tolist(), strict=True))
-            mean, half = value["mean_distance"], factors[0] * float(expected[row, 0])
+            mean, half = value["mean_distance"], calibration.factors[0] * float(expected[row, 0])
             answers.append(
                 DistanceAnswer(
-                    mean,
-                    (mean - half, mean + half),
-                    value["nearest_distance"],
-                    float(np.exp(value["log_coordination"])),
-                    not reason,
-                    f"outside the domain: {reason}" if reason else "like the spectra that the model was trained on",
+                    coverage=calibration.coverage,
+                    in_domain=not reason,
+                    reason=_domain_sentence(reason),
+                    mean_distance=mean,
+                    interval=(mean - half, mean + half),
+                    nearest_distance=value["nearest_distance"],
+                    coordination=float(np.exp(value["log_coordination"])),
                 )
             )
         return answers
 
 
-def _neighbour_answer(probability: NDArray[np.float64], calibration: NeighbourCalibration, outside: str) -> NeighbourAnswer:
-    order = [int(z) for z in np.argsort(-probability) if probability[z] >= 0.01]
-    names = {z: element_symbol(z) for z in {*order, int(probability.argmax())}}
-    best = [names[z] for z in order if probability[z] >= calibration.best_threshold] or [names[int(probability.argmax())]]
-    whole = [element_symbol(int(z)) for z in np.argsort(-probability) if probability[z] >= calibration.set_threshold and probability[z] > 0]
-    reason = f"outside the domain: {outside}" if outside else "like the spectra that the model was trained on"
-    return NeighbourAnswer({names[z]: float(probability[z]) for z in order}, best, whole or best, not outside, reason)
+def _domain_sentence(outside: str) -> str:
+    return f"outside the domain: {outside}" if outside else "like the spectra that the model was trained on"
+
+
+def _neighbour_answer(
+    probability: NDArray[np.float64], named: NDArray[np.bool_], whole: NDArray[np.bool_], coverage: float, outside: str
+) -> NeighbourAnswer:
+    order = [int(z) for z in np.argsort(-probability, kind="stable") if z > 0 and probability[z] > 0]
+    names = {z: element_symbol(z) for z in order}
+    return NeighbourAnswer(
+        coverage=coverage,
+        in_domain=not outside,
+        reason=_domain_sentence(outside),
+        neighbours={names[z]: float(probability[z]) for z in order if probability[z] >= LEAST_PROBABILITY},
+        neighbour_set=[names[z] for z in order if named[z]],
+        conformal_set=[names[z] for z in order if whole[z]],
+    )
 
 
 class FamilyBundle:
@@ -377,19 +343,3 @@ class FamilyBundle:
         near = self.model("neighbours", spectrum.kind).neighbours([spectrum], elements_present)[0]
         far = self.model("distance", spectrum.kind).distances([spectrum])[0]
         return merge_inverse(near, far)
-
-
-def merge_inverse(near: NeighbourAnswer, far: DistanceAnswer) -> InverseAnswer:
-    """One answer from the two inverse models; in the domain only if both are."""
-    reason = far.reason if near.in_domain else near.reason
-    return InverseAnswer(
-        near.neighbours,
-        near.neighbour_set,
-        near.conformal_set,
-        far.mean_distance,
-        far.interval,
-        far.nearest_distance,
-        far.coordination,
-        near.in_domain and far.in_domain,
-        reason,
-    )

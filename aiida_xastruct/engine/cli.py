@@ -171,6 +171,8 @@ def _predict(options: argparse.Namespace) -> None:
                 "mu": answer.spectrum.mu.tolist(),
                 "band": answer.band.tolist(),
                 "uncertainty": answer.uncertainty,
+                "error_bound": answer.error_bound,
+                "coverage": answer.coverage,
                 "threshold": answer.threshold,
                 "in_domain": answer.in_domain,
                 "needs_reference": answer.needs_reference,
@@ -193,11 +195,12 @@ def _infer(options: argparse.Namespace) -> None:
     spectrum = merge([read_scan(text, name, parameters) for text, name in texts], parameters)
     answer = FamilyBundle.load(options.family).infer(spectrum, options.elements_present)
     low, high = answer.interval
+    share = f"{answer.coverage:.0%}".replace("%", " %")
     rows = [
         ["nearest neighbours", ", ".join(answer.neighbour_set)],
-        ["90 % set", ", ".join(answer.conformal_set[:12]) + (" ..." if len(answer.conformal_set) > 12 else "")],
+        [f"{share} set", ", ".join(answer.conformal_set[:12]) + (" ..." if len(answer.conformal_set) > 12 else "")],
         ["probabilities", ", ".join(f"{element} {value:.2f}" for element, value in list(answer.neighbours.items())[:6])],
-        ["mean distance (angstrom)", f"{answer.mean_distance:.3f}, 90 % between {low:.3f} and {high:.3f}"],
+        ["mean distance (angstrom)", f"{answer.mean_distance:.3f}, {share} between {low:.3f} and {high:.3f}"],
         ["nearest distance (angstrom)", f"{answer.nearest_distance:.3f}"],
         ["coordination", f"{answer.coordination:.1f}"],
         ["in the domain", f"{'yes' if answer.in_domain else 'no'}: {answer.reason}"],

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+<<<<<<< mine
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+=======
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+>>>>>>> theirs
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .edges import STEP, EdgeShifts
 from .errors import DatasetError
 from .paths import PathTable
-from .spectrum import EXAFS_GRID, XANES_GRID, FloatArray
+from .spectrum import EXAFS_GRID, XANES_GRID, FloatArray, element_symbol
 
-FORMAT = "xastruct-dataset-2"
+FORMAT = "xastruct-dataset-3"
 
 #: Thermal draws of an EXAFS site.
 THERMAL_DRAWS = 4
@@ -30,7 +36,16 @@ MAX_Z = 104
 
 GRIDS: Mapping[str, FloatArray] = {"XANES": XANES_GRID, "EXAFS": EXAFS_GRID}
 
+#: Offsets from the tabulated edge that a spectrum may have, eV. FEFF's lie between -14 and 47 for the edges that people measure.
+LEAST_SHIFT, MOST_SHIFT = -40.0, 90.0
+
+#: eV above the tabulated edge: `XANES_GRID` fits into it above every edge within those offsets.
+WIDE_GRID: FloatArray = np.arange(XANES_GRID[0] + LEAST_SHIFT, XANES_GRID[-1] + MOST_SHIFT + STEP / 2, STEP)
+
 PARTS = ("train", "select", "calibrate", "report")
+
+
+_UNSET = np.zeros((0, 0), dtype=np.float32)
 
 
 @dataclass(eq=False)
@@ -43,9 +58,7 @@ class SiteTable:
         absorber: (n,) atomic number of the absorber.
         curve: (n, len(grid)) flat mu on `XANES_GRID` above the spectrum's own E0, or chi on `EXAFS_GRID`; NaN outside the source's
             range. What inverse models see: a measured spectrum has no other zero.
-        target: (n, len(grid)) what forward models learn. XANES: flat mu on `XANES_GRID` above the engine's own edge
-            (`Dataset.edge_shifts`), one energy for all spectra of an absorber by one engine, so that edges may shift from compound
-            to compound. EXAFS: the same as `curve`.
+        wide: (n, len(WIDE_GRID)) XANES: flat mu above the tabulated edge, NaN outside the source's range; (n, 0) for EXAFS.
         thermal: (n, draws, len(grid)) EXAFS under thermal disorder where the source has it, NaN elsewhere; no draws for XANES.
         edge_shift: (n,) E0 of the source minus the tabulated edge energy, eV.
         engine: (n,) who computed it, an index into `Dataset.engines`.
@@ -54,13 +67,16 @@ class SiteTable:
         mean_distance: (n,) of the first shell, angstrom.
         nearest_distance: (n,) of the first shell, angstrom.
         features: (n, SITE_SIZE) of the site; see `engine.features`.
+        target: (n, len(grid)) what forward models learn; no part of a file. EXAFS: the same as `curve`. XANES: flat mu on `XANES_GRID`
+            above the engine's own edge, one energy for all spectra of an absorber by one engine, so that edges may shift from compound
+            to compound. Which energy follows from the training part, so the target is (n, 0) until `Dataset.split` sets it.
     """
 
     material: NDArray[np.int64]
     site: NDArray[np.int64]
     absorber: NDArray[np.int64]
     curve: NDArray[np.float32]
-    target: NDArray[np.float32]
+    wide: NDArray[np.float32]
     thermal: NDArray[np.float32]
     edge_shift: NDArray[np.float32]
     engine: NDArray[np.int64]
@@ -69,13 +85,28 @@ class SiteTable:
     mean_distance: NDArray[np.float32]
     nearest_distance: NDArray[np.float32]
     features: NDArray[np.float32]
+    target: NDArray[np.float32] = field(default_factory=lambda: _UNSET)
+
+    def __post_init__(self) -> None:
+        if self.target is _UNSET:
+            self.target = np.zeros((len(self), 0), dtype=np.float32) if self.wide.shape[1] else self.curve
 
     def __len__(self) -> int:
         return len(self.material)
 
+    def above(self, edge: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(n, len(XANES_GRID)) flat mu above energies `edge` (n,), in eV above the tabulated edge, whole steps of the grid."""
+        start = np.rint((edge + XANES_GRID[0] - WIDE_GRID[0]) / STEP).astype(np.int64)
+        return np.asarray(np.take_along_axis(self.wide, start[:, None] + np.arange(len(XANES_GRID)), axis=1))
+
     def take(self, rows: NDArray[Any]) -> SiteTable:
         """The chosen rows (index array or mask) as a new table."""
         return SiteTable(**{item.name: getattr(self, item.name)[rows] for item in fields(self)})
+
+    @classmethod
+    def join(cls, tables: Sequence[SiteTable]) -> SiteTable:
+        """The rows of several tables one after the other."""
+        return cls(**{item.name: np.concatenate([getattr(table, item.name) for table in tables]) for item in fields(cls)})
 
     @property
     def neighbours(self) -> NDArray[np.bool_]:
@@ -86,6 +117,10 @@ class SiteTable:
     def coordination(self) -> NDArray[np.int64]:
         """(n,) number of first-shell neighbours."""
         return np.asarray(self.shell.sum(axis=1), dtype=np.int64)
+
+
+#: What a file holds of a table.
+COLUMNS = tuple(item.name for item in fields(SiteTable) if item.name != "target")
 
 
 @dataclass(eq=False)
@@ -108,9 +143,11 @@ class Dataset:
         for kind, table in self.tables.items():
             if kind not in GRIDS:
                 raise DatasetError(f"the dataset holds spectra of kind {kind!r}; use XANES or EXAFS.")
-            if not table.curve.shape == table.target.shape == (len(table), len(GRIDS[kind])):
+            n, wide = len(table), len(WIDE_GRID) if kind == "XANES" else 0
+            if table.curve.shape != (n, len(GRIDS[kind])) or table.wide.shape != (n, wide):
                 raise DatasetError(
-                    f"the {kind} curves have shape {table.curve.shape}, not ({len(table)}, {len(GRIDS[kind])}); make the dataset again."
+                    f"the {kind} curves have shapes {table.curve.shape} and {table.wide.shape}, not ({n}, {len(GRIDS[kind])}) and "
+                    f"({n}, {wide}); make the dataset again."
                 )
             if len(table) and table.material.max() >= len(self.materials):
                 raise DatasetError(f"the {kind} table names a material that the dataset lacks; the file is damaged.")
@@ -118,15 +155,20 @@ class Dataset:
         if self.paths is not None and len(self.paths) and self.paths.site.max() >= sites:
             raise DatasetError("the scattering paths name a site that the dataset lacks; the file is damaged.")
 
-    def edge_shifts(self, kind: str) -> dict[str, dict[int, float]]:
-        """Median over the spectra of an engine and absorber of E0 minus the tabulated edge, eV: the engine's own edge."""
+    def edge_shifts(self, kind: str, rows: NDArray[Any]) -> EdgeShifts:
+        """Where each engine puts the edge of each absorber, by the given rows (index array or mask) of a kind: those trained on."""
+        table = self.tables[kind].take(rows)
+        return EdgeShifts.fit(table.edge_shift, table.engine, table.absorber, self.engines)
+
+    def aligned(self, kind: str, train: NDArray[Any]) -> SiteTable:
+        """The table of a kind with its targets, XANES above the edges that the rows `train` (index array or mask) give."""
         table = self.tables[kind]
-        found: dict[str, dict[int, float]] = {}
-        for index, engine in enumerate(self.engines):
-            for z in np.unique(table.absorber[table.engine == index]):
-                mask = (table.engine == index) & (table.absorber == z)
-                found.setdefault(engine, {})[int(z)] = float(np.median(table.edge_shift[mask]))
-        return found
+        if kind != "XANES":
+            return table
+        shifts = self.edge_shifts(kind, train)
+        pairs = zip(table.absorber, table.engine, strict=True)
+        edge = np.array([shifts.of(element_symbol(int(z)), self.engines[int(engine)]) for z, engine in pairs])
+        return replace(table, target=table.above(edge))
 
     def _group_labels(self) -> list[str]:
         """What materials of one group share, one label a material."""
@@ -138,6 +180,16 @@ class Dataset:
         codes = {label: code for code, label in enumerate(sorted(set(labels)))}
         of_material = np.array([codes[label] for label in labels], dtype=np.int64)
         return of_material[self.tables[kind].material]
+
+    def present(self, kind: str) -> NDArray[np.bool_]:
+        """(n, MAX_Z) elements of the compound of each row: what a user knows of a sample."""
+        from pymatgen.core import Composition
+
+        of_formula = {material["formula"]: np.zeros(MAX_Z, dtype=bool) for material in self.materials}
+        for formula, elements in of_formula.items():
+            elements[[element.Z for element in Composition(formula).elements]] = True
+        rows = [of_formula[self.materials[material]["formula"]] for material in self.tables[kind].material]
+        return np.array(rows).reshape(-1, MAX_Z)
 
     def parts(
         self, kind: str, seed: int = 0, fractions: tuple[float, float, float, float] = (0.7, 0.1, 0.1, 0.1)
@@ -156,6 +208,12 @@ class Dataset:
         part = np.searchsorted(bounds, draw, side="right")
         return {name: part == index for index, name in enumerate(PARTS)}
 
+    def split(self, kind: str, seed: int = 0) -> dict[str, SiteTable]:
+        """The rows of each part of `parts`, with targets that follow from the training part alone."""
+        masks = self.parts(kind, seed)
+        table = self.aligned(kind, masks["train"])
+        return {name: table.take(mask) for name, mask in masks.items()}
+
     def save(self, path: Path) -> None:
         """Write one HDF5 file; same content, same bytes."""
         import h5py
@@ -167,12 +225,12 @@ class Dataset:
             file.create_dataset("materials", data=np.frombuffer(text.encode(), dtype=np.uint8), compression="gzip", track_times=False)
             for kind, table in sorted(self.tables.items()):
                 group = file.create_group(kind)
-                for item in fields(table):
-                    array = getattr(table, item.name)
-                    if item.name == "peer_split":
+                for name in COLUMNS:
+                    array = getattr(table, name)
+                    if name == "peer_split":
                         array = array.astype("S8")
                     compression = "gzip" if array.ndim > 1 and array.size else None
-                    group.create_dataset(item.name, data=array, compression=compression, shuffle=compression is not None, track_times=False)
+                    group.create_dataset(name, data=array, compression=compression, shuffle=compression is not None, track_times=False)
             if self.paths is not None:
                 group = file.create_group("paths")
                 for item in fields(PathTable):
@@ -197,7 +255,7 @@ class Dataset:
                 tables = {}
                 for kind in GRIDS:
                     if kind in file:
-                        arrays = {item.name: file[kind][item.name][()] for item in fields(SiteTable)}
+                        arrays = {name: file[kind][name][()] for name in COLUMNS}
                         arrays["peer_split"] = arrays["peer_split"].astype(str)
                         tables[kind] = SiteTable(**arrays)
                 own = {item.name: file["paths"][item.name][()] for item in fields(PathTable)} if "paths" in file else None
@@ -210,10 +268,10 @@ class Dataset:
         digest = hashlib.sha256(json.dumps([self.materials, self.engines], sort_keys=True).encode())
         for kind, table in sorted(self.tables.items()):
             digest.update(kind.encode())
-            for item in fields(table):
-                array = np.ascontiguousarray(getattr(table, item.name))
-                digest.update(f"{item.name}{array.shape}".encode())
-                digest.update(array.astype("S8").tobytes() if item.name == "peer_split" else array.tobytes())
+            for name in COLUMNS:
+                array = np.ascontiguousarray(getattr(table, name))
+                digest.update(f"{name}{array.shape}".encode())
+                digest.update(array.astype("S8").tobytes() if name == "peer_split" else array.tobytes())
         if self.paths is not None:
             for item in fields(PathTable):
                 digest.update(np.ascontiguousarray(getattr(self.paths, item.name)).tobytes())

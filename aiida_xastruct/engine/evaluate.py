@@ -19,9 +19,8 @@ from .bundle import FamilyBundle, ModelBundle
 from .dataset import MAX_Z
 from .errors import DatasetError, ModelError, SpectrumError
 from .features import site_rows
-from .measure import named_neighbours
 from .metrics import exact, macro_f1, micro_f1, r2, r2_within
-from .models.calibration import COVERAGE, DistanceCalibration, NeighbourCalibration, expected_error
+from .models.calibration import DistanceCalibration, NeighbourCalibration, expected_error
 from .prepare import MINIMUM_POINTS, Record, read_jsonl, unfit
 from .sitecache import SiteFacts, compute_facts, structure_hash
 from .spectrum import FloatArray, Spectrum, atomic_number, find_e0, model_curve, smooth_background, tabulated_edge
@@ -153,26 +152,24 @@ def _inverse(family: FamilyBundle, rows: list[_Row], kind: str) -> tuple[dict[st
     said = far.ensemble(inputs, torch.as_tensor(absorber))
     probability = near.ensemble(inputs, torch.as_tensor(absorber)).value.double().numpy()
     true_distance, true_neighbours = _truth(rows)
-    factors = DistanceCalibration(tuple(far.card["calibration"]["factors"])).factors
+    intervals = far.promises(DistanceCalibration)
     value = said.value.double().numpy()[:, 0]
-    half = factors[0] * expected_error(far.task, said.stated.numpy(), said.spread.numpy())[:, 0]
-    calibration = NeighbourCalibration(**near.card["calibration"])
-    best = named_neighbours(probability, calibration.best_threshold)
-    whole = probability >= calibration.set_threshold
-    coverage = f"coverage{COVERAGE * 100:.0f}"
+    half = intervals.factors[0] * expected_error(far.task, said.stated.numpy(), said.spread.numpy())[:, 0]
+    sets = near.promises(NeighbourCalibration)
+    best, whole = sets.named(probability), sets.whole(probability)
     result = {
         "distance": {
             "mae": float(np.abs(value - true_distance).mean()),
             "r2": r2(value, true_distance),
             "r2_within_absorber": r2_within(value, true_distance, absorber),
-            coverage: float((np.abs(value - true_distance) <= half).mean()),
+            f"coverage{intervals.coverage * 100:.0f}": float((np.abs(value - true_distance) <= half).mean()),
             "n": len(rows),
         },
         "neighbours": {
             "micro_f1": micro_f1(best, true_neighbours),
             "macro_f1": macro_f1(best, true_neighbours),
             "exact": exact(best, true_neighbours),
-            coverage: float((whole | ~true_neighbours).all(axis=1).mean()),
+            f"coverage{sets.coverage * 100:.0f}": float((whole | ~true_neighbours).all(axis=1).mean()),
             "set_size": float(whole.sum(axis=1).mean()),
             "n": len(rows),
         },

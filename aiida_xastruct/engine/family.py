@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .. import __version__
 from . import ALGORITHM_VERSION
-from .bundle import CARD, FAMILY_CARD, ModelBundle
+from .bundle import CARD, FAMILY_CARD, WEIGHTS, ModelBundle
 from .content import content_hash
 from .dataset import GRIDS, Dataset, SiteTable
 from .errors import DatasetError, XastructError
-from .measure import measure
+from .measure import measure, report_on, risk_coverage
 from .models.baselines import absorber_mean
 from .models.calibration import (
+    RISK_OF_BASELINE,
+    Curves,
     DistanceCalibration,
     ErrorModel,
     ForwardCalibration,
@@ -28,9 +31,13 @@ from .models.calibration import (
     expected_error,
     sites_per_element,
 )
+from .models.composition import CompositionModel, Sites
 from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
+from .models.shells import candidate_waves
+from .models.simulate import simulate
 from .models.tasks import Task, numpy_curve_error
+from .paths import PATHS_SIZE
 from .sevennet import FOLDER as SEVENNET
 from .spectrum import edge_of, element_symbol
 from .training import TrainingOptions, train_ensemble
@@ -44,6 +51,7 @@ MATERIALS = "materials.txt"
 class FamilyConfig:
     """What to train.
 
+    `simulated` is the number of spectra a training site that inverse EXAFS models learn from beside FEFF's (`models.simulate`).
     `tasks` are labels such as `forward-XANES`; empty means all that the dataset has spectra for. `training` holds for every task but
     where `training_of` says otherwise, by label.
     """
@@ -51,6 +59,7 @@ class FamilyConfig:
     name: str = "family"
     version: str = "1"
     split_seed: int = 0
+    simulated: int = 4
     tasks: tuple[str, ...] = ()
     architecture: Architecture = field(default_factory=Architecture)
     training: TrainingOptions = field(default_factory=TrainingOptions)
@@ -95,7 +104,7 @@ def _changed(key: str, usual: Any, value: Any) -> Any:
 
 
 #: Numbers that may be zero; all others must be larger.
-_ZERO_ALLOWED = ("seed", "split_seed", "depth", "dropout", "weight_decay")
+_ZERO_ALLOWED = ("seed", "split_seed", "simulated", "depth", "dropout", "weight_decay")
 
 
 def _usable(key: str, value: Any, usual: Any) -> Any:
@@ -171,22 +180,49 @@ def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path) -> d
 
 def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: str, folder: Path) -> ModelBundle:
     """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated."""
+<<<<<<< mine
+    parts = dataset.split(task.kind, config.split_seed)
+    train = dataset.parts(task.kind, config.split_seed)["train"]
+    paths = dataset.paths.of_sites(train) if dataset.paths is not None and task.label == "forward-EXAFS" else None
+=======
     table = dataset.tables[task.kind]
     masks = dataset.parts(task.kind, config.split_seed)
     parts = {name: table.take(mask) for name, mask in masks.items()}
-    paths = dataset.paths.of_sites(masks["train"]) if dataset.paths is not None and task.label == "forward-EXAFS" else None
+>>>>>>> theirs
     options = config.options(task.label)
-    trained, losses = train_ensemble(task, parts["train"], parts["select"], config.architecture, options, paths)
+    lessons, beside = _lessons(task, dataset, masks["train"], config, folder.parent)
+    trained, losses = train_ensemble(task, lessons, parts["select"], config.architecture, options, **beside)
     folder.mkdir(parents=True, exist_ok=True)
-    trained.save(folder / "weights.safetensors")
-    ensemble = Ensemble.load(folder / "weights.safetensors", task, config.architecture)  # rounded to half precision, as users have it
+    trained.save(folder / WEIGHTS)
+    ensemble = Ensemble.load(folder / WEIGHTS, task, config.architecture)  # rounded to half precision, as users have it
+    return finish_model(ensemble, dataset, config, losses, data_hash, folder)
+
+
+def finish_model(
+    ensemble: Ensemble, dataset: Dataset, config: FamilyConfig, losses: list[float], data_hash: str, folder: Path
+) -> ModelBundle:
+    """Calibrate and measure a trained ensemble, write the model, and read it back.
+
+    Args:
+        ensemble: trained on the train part of `dataset` by `config.split_seed`.
+        dataset: what it was trained on.
+        config: how it was trained.
+        losses: best select loss of each network.
+        data_hash: content hash of `dataset`.
+        folder: where to write.
+    """
+    task = ensemble.task
+    parts = dataset.split(task.kind, config.split_seed)
+    masks = dataset.parts(task.kind, config.split_seed)
     seen = {name: drawn_inputs(task, part, index) for index, (name, part) in enumerate(parts.items())}
     position = {name: task.position(task.source(part), seen[name]) for name, part in parts.items()}
     domain = DomainIndex.fit(position["train"], position["select"])
     said = {name: ensemble(seen[name], torch.as_tensor(parts[name].absorber)) for name in ("select", "calibrate")}
+    groups = {name: dataset.group_of(task.kind)[mask] for name, mask in masks.items()}
+    present = {name: dataset.present(task.kind)[mask] for name, mask in masks.items()}
     elements = sorted(sites_per_element(parts["train"]).items())
-    shifts = dataset.edge_shifts(task.kind)
-    card = {
+    edges = dataset.edge_shifts(task.kind, masks["train"])
+    card: dict[str, Any] = {
         "task": task.name,
         "kind": task.kind,
         "elements": [element_symbol(z) for z, _ in elements],
@@ -198,16 +234,49 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
         "reference_programs": dataset.engines,
         "algorithm_version": ALGORITHM_VERSION[task.name],
         "architecture": asdict(config.architecture),
-        "training": {**asdict(options), "progress": False, "best_select_loss": losses},
+        "training": {**asdict(config.options(task.label)), "progress": False, "best_select_loss": losses},
         "split": {"grouped_by": "reduced formula and prototype", "seed": config.split_seed, **{k: len(v) for k, v in parts.items()}},
-        "edge_shift": _usual_shift(parts["train"], dataset.engines, shifts),
-        "edge_shift_by_engine": {engine: {element_symbol(z): round(s, 3) for z, s in own.items()} for engine, own in shifts.items()},
-        "calibration": _calibrate(task, parts, said, domain, seen),
+        "edge_shift": dict(edges.usual),
+        "edge_shift_by_engine": {engine: dict(own) for engine, own in edges.by_engine.items()},
+        "calibration": _calibrate(task, parts, said, domain, seen, groups),
     }
+    if task.name == "neighbours":
+        card["composition"] = asdict(_compose(parts, said, present, groups["calibrate"]))
     bundle = ModelBundle(card, ensemble, domain)
-    card["metrics"] = {"report": measure(bundle, parts["train"], parts["report"], seen["report"])}
+    report = report_on(dataset, task.kind, parts, present["report"])
+    card["metrics"] = measure(bundle, report, seen["report"])
+    if task.name == "forward":
+        card["risk_coverage"] = risk_coverage(bundle, report, seen["report"])
+    else:
+        card["metrics"]["computed"] = measure(bundle, report, task.inputs(task.source(parts["report"])))["report"]
     bundle.save(folder)
     return ModelBundle.load(folder)
+
+
+def _lessons(
+    task: Task, dataset: Dataset, train: NDArray[np.bool_], config: FamilyConfig, family: Path
+) -> tuple[SiteTable, dict[str, Any]]:
+    """The spectra that a model learns from, and what `train_ensemble` takes beside them.
+
+    Forward EXAFS learns from FEFF's single paths too; inverse EXAFS from spectra that the family's forward model simulates, and its waves.
+
+    Raises:
+        DatasetError: if an inverse model of EXAFS has no forward model of the same split beside it.
+    """
+    table = dataset.tables[task.kind].take(train)
+    if task.kind == "XANES":
+        return table, {}
+    if task.name == "forward":
+        return table, {"paths": dataset.paths.of_sites(train) if dataset.paths is not None else None}
+    if not (family / "forward-EXAFS" / CARD).is_file():
+        raise DatasetError(f"{task.label} learns from spectra that forward-EXAFS simulates; name forward-EXAFS among the tasks before it.")
+    forward = ModelBundle.load(family / "forward-EXAFS")
+    if forward.card["split"]["seed"] != config.split_seed:
+        raise DatasetError(f"forward-EXAFS in {family} was trained on another split than {config.split_seed}; train it again first.")
+    lessons = [table]
+    if config.simulated:
+        lessons.append(simulate(table, forward.ensemble, config.simulated, config.split_seed))
+    return SiteTable.join(lessons), {"waves": candidate_waves(forward.ensemble, torch.as_tensor(table.features[:, -PATHS_SIZE:]))}
 
 
 def drawn_inputs(task: Task, part: SiteTable, seed: int) -> torch.Tensor:
@@ -215,42 +284,41 @@ def drawn_inputs(task: Task, part: SiteTable, seed: int) -> torch.Tensor:
     return task.inputs(task.source(part), torch.Generator().manual_seed(seed))
 
 
-def _usual_shift(train: SiteTable, engines: list[str], shifts: dict[str, dict[int, float]]) -> dict[str, float]:
-    """Edge shift of each absorber in the engine that most of its training spectra come from, eV."""
-    found = {}
-    for z in np.unique(train.absorber):
-        engine = engines[int(np.bincount(train.engine[train.absorber == z]).argmax())]
-        found[element_symbol(int(z))] = round(shifts[engine][int(z)], 3)
-    return found
-
-
 Parts = dict[str, SiteTable]
 Said = dict[str, Prediction]
 Seen = dict[str, torch.Tensor]
+Groups = dict[str, NDArray[np.int64]]
 
 
-def _calibrate(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen) -> dict[str, Any]:
+def _calibrate(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen, groups: Groups) -> dict[str, Any]:
     """What the select and calibrate parts let a model promise, as plain values."""
-    if task.name == "neighbours":
-        calibrate, select = said["calibrate"].value.double().numpy(), said["select"].value.double().numpy()
-        return asdict(NeighbourCalibration.fit(calibrate, parts["calibrate"].neighbours, select, parts["select"].neighbours))
-    answer, part = said["calibrate"], parts["calibrate"]
+    answer, part, group = said["calibrate"], parts["calibrate"], groups["calibrate"]
     value = answer.value.double().numpy()
+    if task.name == "neighbours":
+        select = said["select"].value.double().numpy()
+        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, parts["select"].neighbours))
     if task.name == "distance":
         expected = expected_error(task, answer.stated.numpy(), answer.spread.numpy())
-        return {"factors": list(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected).factors)}
+        return asdict(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected, group))
     columns, errors = {}, {}
     for name, own in said.items():
-        columns[name] = (
-            own.stated[:, 0].double().numpy(),
-            curve_spread(own.spread.numpy(), task.kind),
-            domain.score(task.position(task.source(parts[name]), seen[name])),
-        )
+        score = domain.score(task.position(task.source(parts[name]), seen[name]))
+        columns[name] = (own.stated[:, 0].double().numpy(), curve_spread(own.spread.numpy(), task.kind), score)
         errors[name] = numpy_curve_error(own.value.numpy(), parts[name].target, task.kind)
     model = ErrorModel.fit(errors["select"], *columns["select"])
+    curves = {
+        name: Curves(model(*columns[name]), own.value.double().numpy(), parts[name].target.astype(np.float64), errors[name], groups[name])
+        for name, own in said.items()
+    }
     mean = absorber_mean(parts["train"].target, parts["train"].absorber)[part.absorber]
-    baseline = numpy_curve_error(mean, part.target, task.kind)
-    fitted = ForwardCalibration.fit(
-        model, model(*columns["calibrate"]), value, part.target.astype(np.float64), errors["calibrate"], baseline
-    )
-    return fitted.to_json()
+    risk = RISK_OF_BASELINE * float(numpy_curve_error(mean, part.target, task.kind).mean())
+    return asdict(ForwardCalibration.fit(model, curves["select"], curves["calibrate"], risk))
+
+
+def _compose(parts: Parts, said: Said, present: dict[str, NDArray[np.bool_]], group: NDArray[np.int64]) -> CompositionModel:
+    """What the elements of a compound add to what a neighbours model reads."""
+    sites = {}
+    for name in ("train", "select", "calibrate"):
+        value = said[name].value.double().numpy() if name in said else np.zeros(present[name].shape)
+        sites[name] = Sites(parts[name].absorber, present[name], parts[name].neighbours, value)
+    return CompositionModel.fit(sites["train"], sites["select"], sites["calibrate"], group)

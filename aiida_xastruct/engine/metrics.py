@@ -47,6 +47,19 @@ def micro_f1(found: Mask, true: Mask) -> float:
     return 2.0 * int((found & true).sum()) / total if total else 0.0
 
 
+def micro_f1_within(found: Mask, true: Mask, reach: int = 2) -> float:
+    """F1 where an element counts as right if one of atomic number at most `reach` away is: the scattering of both is much alike."""
+
+    def near(mask: Mask) -> Mask:
+        padded = np.pad(mask, ((0, 0), (reach, reach)))
+        return np.asarray(np.any([padded[:, step : step + mask.shape[1]] for step in range(2 * reach + 1)], axis=0))
+
+    hits, named, held = int((found & near(true)).sum()), int(found.sum()), int(true.sum())
+    recalled = int((true & near(found)).sum())
+    precision, recall = hits / max(named, 1), recalled / max(held, 1)
+    return 2.0 * precision * recall / (precision + recall) if hits else 0.0
+
+
 def macro_f1(found: Mask, true: Mask, least: int = 1) -> float:
     """Mean F1 over the elements that are true in at least `least` rows."""
     scores = [micro_f1(found[:, [z]], true[:, [z]]) for z in np.flatnonzero(true.sum(axis=0) >= least)]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from .dataset import MAX_Z, THERMAL_DRAWS, Dataset, Holdout, SiteTable
+from .dataset import LEAST_SHIFT, MAX_Z, MOST_SHIFT, THERMAL_DRAWS, WIDE_GRID, Dataset, Holdout, SiteTable
 from .errors import DatasetError, SpectrumError
 from .features import site_rows
 from .paths import PathTable
@@ -104,34 +104,45 @@ def spectrum_of(row: dict[str, Any]) -> Spectrum:
         ) from error
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a `*.jsonl.gz`, one a line.
+def _lines(path: Path, refuse: Callable[[str], None] | None = None) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a `*.jsonl.gz`, one a line; with `refuse`, lines that are none are passed to it as reasons.
 
     Raises:
-        DatasetError: if the file is missing, cut off, no gzip or no JSON.
+        DatasetError: if the file is missing, cut off, no gzip or, without `refuse`, no JSON.
     """
     try:
         with gzip.open(path, "rt") as lines:
             for line in lines:
-                yield json.loads(line)
+                try:
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("not an object")
+                except ValueError:
+                    if refuse is None:
+                        raise
+                    refuse("a line is no JSON object")
+                else:
+                    yield row
     except (OSError, EOFError, ValueError) as error:
         raise DatasetError(f"{path.name} cannot be read as gzipped JSON lines ({error}); get or make the file again.") from error
 
 
-def read_jsonl_structures(path: Path) -> dict[str, Structure]:
-    """Structures by material id, from a `*.structures.jsonl.gz`.
+def read_jsonl_structures(path: Path, refuse: Callable[[str], None] | None = None) -> dict[str, Structure]:
+    """Structures by material id, from a `*.structures.jsonl.gz`; with `refuse`, lines that are none are left out, with a reason each.
 
     Raises:
-        DatasetError: if the file is damaged, or a line is no structure.
+        DatasetError: if the file is damaged, or without `refuse` a line is no structure.
     """
     found = {}
-    for row in _lines(path):
+    for row in _lines(path, refuse):
         try:
             found[row["material_id"]] = Structure(row["lattice"], row["species"], row["frac"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(
-                f"a line of {path.name} is no structure ({error}); each needs material_id, lattice, species and frac."
-            ) from error
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            if refuse is None:
+                raise DatasetError(
+                    f"a line of {path.name} is no structure ({error}); each needs material_id, lattice, species and frac."
+                ) from error
+            refuse("a structure cannot be read")
     return found
 
 
@@ -141,33 +152,36 @@ def read_jsonl(spectra: Path, structures: Path, refuse: Callable[[str], None] | 
     Args:
         spectra: `*.spectra.jsonl.gz`.
         structures: `*.structures.jsonl.gz`.
-        refuse: called with the reason for each spectrum that cannot be read, which is then left out; without it, the first one ends
-            the reading.
+        refuse: called with the reason for each line that cannot be read, which is then left out; without it, the first one ends the
+            reading.
 
     Raises:
-        DatasetError: if a file is damaged, or a spectrum names a structure or a site that is not there.
-        SpectrumError: if a spectrum cannot be used.
+        DatasetError: if a file is damaged, or without `refuse` a spectrum names a structure or a site that is not there.
+        SpectrumError: if, without `refuse`, a spectrum cannot be used.
     """
     source = spectra.name.split(".")[0]
-    crystals = read_jsonl_structures(structures)
-    for row in _lines(spectra):
+    crystals = read_jsonl_structures(structures, refuse)
+    for row in _lines(spectra, refuse):
         try:
-            material, site, engine = row["material_id"], row["site"], row["engine"]
-        except (KeyError, TypeError) as error:
-            raise DatasetError(f"a line of {spectra.name} lacks {error}; each needs material_id, site and engine.") from error
-        if material not in crystals:
-            raise DatasetError(f"{spectra.name} names {material}, which {structures.name} lacks; give the matching pair.")
-        crystal = crystals[material]
-        if site not in range(len(crystal)):
-            raise DatasetError(f"{spectra.name} names site {site} of {material}, which has {len(crystal)} sites; give the matching pair.")
-        try:
-            spectrum = spectrum_of(row)
+            yield _record(row, source, crystals, spectra.name, structures.name)
         except (SpectrumError, DatasetError) as error:
             if refuse is None:
                 raise
             refuse(str(error))
-            continue
-        yield Record(source, material, crystal, site, spectrum, engine, row.get("split") or "")
+
+
+def _record(row: dict[str, Any], source: str, crystals: dict[str, Structure], spectra: str, structures: str) -> Record:
+    """The record of one line; the names of the two files are for messages."""
+    try:
+        material, site, engine = row["material_id"], row["site"], str(row["engine"])
+        crystal = crystals.get(material)
+    except (KeyError, TypeError) as error:
+        raise DatasetError(f"a line of {spectra} lacks {error}; each needs material_id, site and engine.") from error
+    if crystal is None:
+        raise DatasetError(f"{spectra} names {material}, which {structures} lacks; give the matching pair.")
+    if not isinstance(site, int) or site not in range(len(crystal)):
+        raise DatasetError(f"{spectra} names site {site} of {material}, which has {len(crystal)} sites; give the matching pair.")
+    return Record(source, material, crystal, site, spectrum_of(row), engine, row.get("split") or "")
 
 
 def prepare(
@@ -287,6 +301,9 @@ class _Builder:
             return self._drop("spectrum refused")
         if np.isfinite(curve).sum() < MINIMUM_POINTS or np.nanmax(np.abs(curve)) > 20.0:
             return self._drop("spectrum refused")
+        shift = e0 - tabulated_edge(record.spectrum.absorber, record.spectrum.edge)
+        if record.spectrum.kind == "XANES" and not LEAST_SHIFT <= shift <= MOST_SHIFT:
+            return self._drop("edge far from the tabulated energy")
         self._seen.add(identity)
         self._rows[record.spectrum.kind].append(self._row(record, facts, site, curve, e0, formula))
         return None
@@ -309,7 +326,7 @@ class _Builder:
             "site": record.site,
             "absorber": atomic_number(record.spectrum.absorber),
             "curve": curve.astype(np.float32),
-            "spectrum": flatten(replace(record.spectrum, e0=e0)) if record.spectrum.kind == "XANES" else None,
+            "wide": _wide(record.spectrum, e0),
             "thermal": _thermal(record),
             "edge_shift": e0 - tabulated_edge(record.spectrum.absorber, record.spectrum.edge),
             "engine": self._engines.index(record.engine),
@@ -325,10 +342,9 @@ class _Builder:
         for kind, rows in self._rows.items():
             if not rows:
                 continue
-            columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "spectrum"}
+            columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
             for name in ("edge_shift", "mean_distance", "nearest_distance"):
                 columns[name] = columns[name].astype(np.float32)
-            columns["target"] = _above_engine_edge(rows, columns) if kind == "XANES" else columns["curve"]
             tables[kind] = SiteTable(**columns)
         return Dataset(self._described, self._engines, tables)
 
@@ -343,12 +359,9 @@ def _thermal(record: Record) -> NDArray[np.float32]:
     return curves
 
 
-def _above_engine_edge(rows: list[dict[str, Any]], columns: dict[str, Any]) -> Any:
-    """(n, grid) flat mu above the median E0 of the engine and absorber; see `SiteTable.target`."""
-    curves = []
-    for row in rows:
-        alike = (columns["engine"] == row["engine"]) & (columns["absorber"] == row["absorber"])
-        spectrum: Spectrum = row["spectrum"]
-        edge = tabulated_edge(spectrum.absorber, spectrum.edge) + float(np.median(columns["edge_shift"][alike]))
-        curves.append(on_grid(spectrum.energy - edge, spectrum.mu, XANES_GRID))
-    return np.array(curves, dtype=np.float32)
+def _wide(spectrum: Spectrum, e0: float) -> NDArray[np.float32]:
+    """(len(WIDE_GRID),) flat mu above the tabulated edge; nothing for EXAFS. See `SiteTable.wide`."""
+    if spectrum.kind == "EXAFS":
+        return np.zeros(0, dtype=np.float32)
+    flat = flatten(replace(spectrum, e0=e0))
+    return on_grid(flat.energy - tabulated_edge(flat.absorber, flat.edge), flat.mu, WIDE_GRID).astype(np.float32)

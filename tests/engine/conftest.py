@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from aiida_xastruct.engine.dataset import GRIDS, MAX_Z, Dataset, SiteTable
+from aiida_xastruct.engine.dataset import GRIDS, MAX_Z, WIDE_GRID, Dataset, SiteTable
 from aiida_xastruct.engine.errors import XastructError
 from aiida_xastruct.engine.features import MAX_NEIGHBOURS, SITE_SIZE
 from aiida_xastruct.engine.paths import PATHS_SIZE, PathKind
@@ -70,6 +70,10 @@ def crystal() -> Callable[[str], Structure]:
     return lambda name: CRYSTALS[name].copy()
 
 
+#: Where FEFF puts every edge of the synthetic sets, eV above the table.
+EDGE_SHIFT = 15.0
+
+
 def _table(kind: str, n: int, absorbers: tuple[int, ...], seed: int, materials: int) -> SiteTable:
     """Sites whose curves follow from one hidden number each, the distance, which the first feature states."""
     random = np.random.default_rng(seed)
@@ -79,9 +83,12 @@ def _table(kind: str, n: int, absorbers: tuple[int, ...], seed: int, materials: 
     amplitude = np.where(metallic, 0.2, 0.1)[:, None]
     if kind == "XANES":
         grid = XANES_GRID
-        curve = 0.5 + np.arctan(grid / 2.0) / np.pi + amplitude * np.sin((grid[None, :] - 5.0) / (6.0 * distance[:, None]) * np.pi)
+        curve, wide = (
+            0.5 + np.arctan(above / 2.0) / np.pi + amplitude * np.sin((above[None, :] - 5.0) / (6.0 * distance[:, None]) * np.pi)
+            for above in (grid, WIDE_GRID - EDGE_SHIFT)
+        )
     else:
-        grid = EXAFS_GRID
+        grid, wide = EXAFS_GRID, np.zeros((n, 0))
         curve = amplitude * 10.0 * np.sin(2.0 * grid * distance[:, None]) * np.exp(-0.01 * grid**2) / grid**2
     shell = np.zeros((n, MAX_Z), dtype=np.uint8)
     shell[~metallic, 8] = 6
@@ -101,22 +108,23 @@ def _table(kind: str, n: int, absorbers: tuple[int, ...], seed: int, materials: 
         site=np.arange(n, dtype=np.int64),
         absorber=absorber.astype(np.int64),
         curve=curve.astype(np.float32),
-        target=curve.astype(np.float32),
+        wide=wide.astype(np.float32),
         thermal=np.full((n, 0 if kind == "XANES" else 2, len(grid)), np.nan, dtype=np.float32),
-        edge_shift=np.full(n, 15.0, dtype=np.float32),
+        edge_shift=np.full(n, EDGE_SHIFT, dtype=np.float32),
         engine=np.zeros(n, dtype=np.int64),
         peer_split=np.array([""] * n),
         shell=shell,
         mean_distance=distance.astype(np.float32),
         nearest_distance=(distance - 0.05).astype(np.float32),
         features=features,
+        target=curve.astype(np.float32),
     )
 
 
 def _dataset(kinds: tuple[str, ...] = ("XANES",), n: int = 260, absorbers: tuple[int, ...] = (26, 29), seed: int = 0) -> Dataset:
     count = n // 2
     materials = [
-        {"source": "made_here", "source_id": f"m-{i}", "formula": f"Fe{i + 1}Cu", "space_group": 225, "prototype": "AB-225"}
+        {"source": "made_here", "source_id": f"m-{i}", "formula": f"Fe{i + 1}CuO", "space_group": 225, "prototype": "AB-225"}
         for i in range(count)
     ]
     tables = {kind: _table(kind, n, absorbers, seed + index, count) for index, kind in enumerate(kinds)}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_xastruct.engine.bundle import FamilyBundle, ModelBundle, merge_inverse
+from aiida_xastruct.engine.answers import merge_inverse
+from aiida_xastruct.engine.bundle import FamilyBundle, ModelBundle
 from aiida_xastruct.engine.errors import ModelError, SpectrumError, StructureError
 from aiida_xastruct.engine.sevennet import SevenNetFeatures
 from aiida_xastruct.engine.spectrum import XANES_GRID, Spectrum, tabulated_edge
@@ -86,7 +87,18 @@ def test_other_sevennet_weights_are_refused(copy, refused):
 
 
 @pytest.mark.parametrize(
-    "harm", ["no card", "empty card", "card is a list", "unknown task", "no sites", "no calibration", "weights cut", "no domain"]
+    "harm",
+    [
+        "no card",
+        "empty card",
+        "card is a list",
+        "unknown task",
+        "no sites",
+        "no calibration",
+        "calibration of another version",
+        "weights cut",
+        "no domain",
+    ],
 )
 def test_damaged_models_are_refused(copy, refused, harm):
     folder = copy / "distance-XANES"
@@ -103,6 +115,8 @@ def test_damaged_models_are_refused(copy, refused, harm):
     elif harm in ("no sites", "no calibration"):
         del content["training_sites" if harm == "no sites" else "calibration"]
         card.write_text(json.dumps(content))
+    elif harm == "calibration of another version":
+        card.write_text(json.dumps({**content, "calibration": {"factors": [1.0, 1.0, 1.0]}}))
     elif harm == "weights cut":
         weights = folder / "weights.safetensors"
         weights.write_bytes(weights.read_bytes()[:-10])
@@ -150,6 +164,20 @@ def test_bands_hold_about_90_percent_of_new_spectra(family, tiny_family):
     ]
     assert len(part) > 15
     assert np.mean(inside) > 0.7
+
+
+def test_promises_are_those_of_the_card(copy, table):
+    """Nothing about coverage is written into the answers: another calibration, another promise."""
+    for task, changes in (("forward", {"coverage": 0.7, "bound": 3.0}), ("distance", {"coverage": 0.7}), ("neighbours", {"coverage": 0.6})):
+        card = copy / f"{task}-XANES" / "card.json"
+        content = json.loads(card.read_text())
+        content["calibration"] |= changes
+        card.write_text(json.dumps(content))
+    family = FamilyBundle.load(copy)
+    (spectrum,) = family.model("forward", "XANES").predict_from_features(table.features[:1], ["Fe"])
+    assert spectrum.coverage == 0.7
+    assert spectrum.error_bound == pytest.approx(3.0 * spectrum.uncertainty)
+    assert family.infer(spectrum_of(table, 0, "Fe")).coverage == 0.6
 
 
 def test_feff_is_asked_for_where_the_model_is_unsure_or_outside(copy, table):
@@ -299,8 +327,10 @@ def test_an_answer_is_in_the_domain_only_if_both_models_say_so(family, table):
     near = family.model("neighbours", "XANES").neighbours([spectrum])[0]
     far = family.model("distance", "XANES").distances([spectrum])[0]
     for one, other in ((True, True), (True, False), (False, True)):
-        merged = merge_inverse(replace(near, in_domain=one, reason="near"), replace(far, in_domain=other, reason="far"))
+        merged = merge_inverse(replace(near, in_domain=one, reason="near"), replace(far, in_domain=other, reason="far", coverage=0.8))
         assert merged.in_domain is (one and other)
+        assert merged.coverage == 0.8  # of the less sure
+        assert (merged.neighbour_set, merged.interval) == (near.neighbour_set, far.interval)
         assert merged.reason == ("near" if not one else "far")
 
 

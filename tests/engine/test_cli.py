@@ -14,6 +14,7 @@ from aiida_xastruct.engine.cli import main
 from aiida_xastruct.engine.dataset import Dataset
 from aiida_xastruct.engine.errors import DatasetError
 from aiida_xastruct.engine.evaluate import evaluate, feff_curve
+from aiida_xastruct.engine.prepare import read_jsonl
 from aiida_xastruct.engine.spectrum import XANES_GRID, Spectrum, flatten, smooth_background, tabulated_edge
 
 CONFIG = {"architecture": {"width": 16, "depth": 1}, "training": {"members": 1, "epochs": 1, "accelerator": "cpu", "progress": False}}
@@ -151,7 +152,7 @@ def test_dataset_then_train(make_dataset, crystal, tmp_path, capsys):
     assert "1 materials" in capsys.readouterr().out
     dataset = Dataset.load(output)
     assert len(dataset.tables["XANES"]) == 2
-    make_dataset(n=200).save(output)
+    make_dataset(n=260).save(output)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"dataset": "set.h5", "tasks": ["distance-XANES"]}))
     assert main(["train", str(tmp_path / "c.yaml"), "-o", str(tmp_path / "family")]) == 0
     assert "distance-XANES" in capsys.readouterr().out
@@ -219,14 +220,46 @@ def test_bad_records_do_not_end_the_exam(tiny_family, crystal, tmp_path):
         {"energy_eV": energy, "mu": "x"},
         {"kind": "EXAFS", "energy_eV": energy, "mu": energy, "k": []},
         {"absorber": "Fe"},
-        {"edge": "L3"},
+        {"edge": "L1"},
+        {"material_id": "mp-31"},
+        {"site": 7},
+        {"site": "first"},
+        {"energy_eV": None},
     ]
     result = evaluate(FamilyBundle.load(tiny_family[0]), *copper(crystal, tmp_path, rows=[{}, *bad]))
     assert result["n"] == 1
     reasons = " ".join(result["refused"])
     assert sum(result["refused"].values()) == len(bad)
-    for words in ("NaN", "no number", "not at the site", "not the edge that people measure"):
+    for words in ("NaN", "no number", "not at the site", "not the edge that people measure", "mp-31", "site 7", "site first"):
         assert words in reasons
+
+
+def test_lines_that_are_no_records_do_not_end_the_exam(tiny_family, crystal, tmp_path):
+    spectra, structures = copper(crystal, tmp_path)
+    for path in (spectra, structures):
+        with gzip.open(path, "rt") as stream:
+            good = stream.read()
+        with gzip.open(path, "wt") as stream:
+            stream.write('{"material_id": \n[1, 2]\n' + good + '{"material_id": "mp-9"}\n')
+    result = evaluate(FamilyBundle.load(tiny_family[0]), spectra, structures)
+    assert result["n"] == 2
+    assert result["refused"]["a line is no JSON object"] == 4
+    assert result["refused"]["a structure cannot be read"] == 1
+    assert sum(result["refused"].values()) == 6
+
+
+def test_exam_and_answer_are_one(tiny_family, crystal, tmp_path):
+    """What is measured is what a user is told: the named neighbours, the set and the interval of `infer`."""
+    files = copper(crystal, tmp_path, rows=[{}])
+    family = FamilyBundle.load(tiny_family[0])
+    measured = evaluate(family, *files)["inverse"]["XANES"]
+    (record,) = read_jsonl(*files)
+    answer = family.infer(record.spectrum)
+    assert measured["neighbours"]["exact"] == float(answer.neighbour_set == ["Cu"])
+    assert measured["neighbours"]["set_size"] == len(answer.conformal_set)
+    assert measured["neighbours"]["coverage90"] == float("Cu" in answer.conformal_set)
+    assert measured["distance"]["mae"] == pytest.approx(abs(answer.mean_distance - 3.615 / 2**0.5), abs=1e-5)
+    assert measured["distance"]["coverage90"] == float(answer.interval[0] <= 3.615 / 2**0.5 <= answer.interval[1])
 
 
 def test_a_task_that_the_family_lacks_is_said(tiny_family, crystal, tmp_path):

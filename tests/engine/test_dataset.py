@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
-from aiida_xastruct.engine.dataset import GRIDS, PARTS, Dataset, Holdout, SiteTable
+from aiida_xastruct.engine.dataset import COLUMNS, GRIDS, PARTS, Dataset, Holdout
 from aiida_xastruct.engine.errors import DatasetError
+from aiida_xastruct.engine.spectrum import XANES_GRID
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def test_round_trip(dataset, tmp_path):
     assert found.engines == dataset.engines
     assert found.tables.keys() == dataset.tables.keys()
     for kind, table in dataset.tables.items():
-        for item in fields(SiteTable):
-            np.testing.assert_array_equal(getattr(found.tables[kind], item.name), getattr(table, item.name))
+        for name in COLUMNS:
+            np.testing.assert_array_equal(getattr(found.tables[kind], name), getattr(table, name))
     assert found.content_hash() == dataset.content_hash()
 
 
@@ -35,16 +36,17 @@ def test_the_same_content_gives_the_same_bytes(make_dataset, tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-@pytest.mark.parametrize("name", [item.name for item in fields(SiteTable)])
+@pytest.mark.parametrize("name", COLUMNS)
 def test_every_column_counts_in_the_hash(make_dataset, name):
-    dataset = make_dataset(kinds=("EXAFS",), n=40)
+    kind = "XANES" if name == "wide" else "EXAFS"
+    dataset = make_dataset(kinds=(kind,), n=40)
     before = dataset.content_hash()
-    column = getattr(dataset.tables["EXAFS"], name)
+    column = getattr(dataset.tables[kind], name)
     changed = column.copy()
     changed[3] = "val" if name == "peer_split" else np.where(np.isfinite(column[3]), column[3] + 1, 0.0).astype(column.dtype)
     if name == "material":
         changed[3] = 0
-    dataset.tables["EXAFS"] = replace(dataset.tables["EXAFS"], **{name: changed})
+    dataset.tables[kind] = replace(dataset.tables[kind], **{name: changed})
     assert dataset.content_hash() != before
 
 
@@ -148,9 +150,7 @@ def test_parts_stay_when_the_dataset_grows(make_dataset):
 
 
 def test_one_material_is_in_the_same_part_for_both_kinds(dataset):
-    parts = [
-        {name: set(dataset.tables[kind].material[mask]) for name, mask in dataset.parts(kind).items()} for kind in ("XANES", "EXAFS")
-    ]
+    parts = [{name: set(dataset.tables[kind].material[mask]) for name, mask in dataset.parts(kind).items()} for kind in ("XANES", "EXAFS")]
     assert parts[0] == parts[1]
 
 
@@ -192,9 +192,90 @@ def test_edge_shift_is_the_median_of_engine_and_absorber(make_dataset):
     shift[iron[-4:]] = [1.0, 2.0, 3.0, 4.0]
     dataset.engines.append("another")
     dataset.tables["XANES"] = replace(table, edge_shift=shift, engine=engine)
-    shifts = dataset.edge_shifts("XANES")
-    assert shifts["FEFF of the tests"] == {26: 15.0, 29: 15.0}
-    assert shifts["another"] == {26: 2.5}
+    everything = np.ones(len(table), dtype=bool)
+    shifts = dataset.edge_shifts("XANES", everything)
+    assert shifts.by_engine == {"FEFF of the tests": {"Fe": 15.0, "Cu": 15.0}, "another": {"Fe": 2.5}}
+    assert shifts.usual == {"Fe": 15.0, "Cu": 15.0}
+    everything[iron[-4:]] = False
+    assert "another" not in dataset.edge_shifts("XANES", everything).by_engine
+
+
+# ---------------------------------------------------------------- targets
+
+
+def edge_of(curves):
+    """Where curves (n, XANES_GRID) reach a half, eV."""
+    return np.array([np.interp(0.5, curve[:41], XANES_GRID[:41]) for curve in curves])
+
+
+def with_late_edges(dataset, rows, late):
+    """The dataset with the edges of some rows `late` eV further up, by another program."""
+    table = dataset.tables["XANES"]
+    wide, shift, engine = table.wide.copy(), table.edge_shift.copy(), table.engine.copy()
+    steps = round(late / 0.5)
+    wide[rows, steps:] = wide[rows, :-steps]
+    shift[rows] += late
+    engine[rows] = 1
+    dataset.engines.append("another")
+    dataset.tables["XANES"] = replace(table, wide=wide, edge_shift=shift, engine=engine, target=np.zeros((len(table), 0), np.float32))
+    return dataset
+
+
+def test_targets_lie_above_the_edge_of_their_program(make_dataset):
+    """Two programs 6 eV apart give the same targets, where both are in the training part."""
+    plain = make_dataset(n=40)
+    table = plain.tables["XANES"]
+    np.testing.assert_allclose(plain.aligned("XANES", np.arange(40)).target, table.curve, atol=1e-5)
+    late = with_late_edges(make_dataset(n=40), np.arange(20), 6.0)
+    np.testing.assert_allclose(late.aligned("XANES", np.arange(40)).target, table.curve, atol=1e-5)
+
+
+def test_targets_follow_from_the_training_rows_alone(make_dataset):
+    """Edges that training has not seen do not move the zero: they stay 6 eV late where the program is known, whatever else is there."""
+    dataset = with_late_edges(make_dataset(n=40), np.arange(20), 6.0)
+    dataset.tables["XANES"].engine[:] = 0
+    usual = dataset.tables["XANES"].curve
+    target = dataset.aligned("XANES", np.arange(20, 40)).target
+    np.testing.assert_allclose(target[20:], usual[20:], atol=1e-5)
+    np.testing.assert_allclose(target[:20, 12:], usual[:20, :-12], atol=1e-5)
+
+
+def test_an_element_without_training_rows_has_the_edge_of_its_neighbours_in_z(make_dataset):
+    dataset = make_dataset(n=60, absorbers=(26, 28, 29))
+    table = dataset.tables["XANES"]
+    nickel = table.absorber == 28
+    shift = np.where(table.absorber == 26, 12.0, 18.0).astype(np.float32)
+    dataset.tables["XANES"] = replace(table, edge_shift=shift)
+    assert dataset.edge_shifts("XANES", ~nickel).of("Ni", "FEFF of the tests") == 16.0
+    assert dataset.edge_shifts("XANES", ~nickel).of("Co", "unknown") == 14.0
+    target = dataset.aligned("XANES", ~nickel).target
+    np.testing.assert_allclose(target[nickel][:, :-2], table.curve[nickel][:, 2:], atol=1e-5)  # 15 eV in truth, one later is assumed
+
+
+def test_split_is_parts_with_targets(make_dataset):
+    dataset = make_dataset(n=100)
+    dataset.tables["XANES"] = replace(dataset.tables["XANES"], target=np.zeros((100, 0), np.float32))
+    parts, masks = dataset.split("XANES", 3), dataset.parts("XANES", 3)
+    for name, mask in masks.items():
+        assert parts[name].site.tolist() == dataset.tables["XANES"].site[mask].tolist()
+        np.testing.assert_allclose(parts[name].target, parts[name].curve, atol=1e-5)
+
+
+def test_exafs_is_its_own_target(make_dataset, tmp_path):
+    dataset = make_dataset(kinds=("XANES", "EXAFS"), n=40)
+    dataset.save(tmp_path / "set.h5")
+    found = Dataset.load(tmp_path / "set.h5").tables
+    np.testing.assert_array_equal(found["EXAFS"].target, found["EXAFS"].curve)
+    assert found["XANES"].target.shape == (40, 0)  # until it is known what is trained on
+
+
+def test_elements_present_are_those_of_the_formula(make_dataset):
+    dataset = make_dataset(n=8)
+    dataset.materials[1]["formula"] = "Ca(FeO2)2"
+    present = dataset.present("XANES")
+    assert present.shape == (8, 104)
+    assert np.flatnonzero(present[1]).tolist() == np.flatnonzero(present[5]).tolist() == [8, 20, 26]
+    assert np.flatnonzero(present[0]).tolist() == [8, 26, 29]
 
 
 def test_grids():

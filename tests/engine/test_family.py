@@ -40,8 +40,21 @@ def test_a_card_says_what_a_model_rests_on(tiny_family, label):
     assert {name: card["split"][name] for name in parts} == {name: int(mask.sum()) for name, mask in parts.items()}
     assert sum(card["training_sites"].values()) == card["split"]["train"]
     assert card["metrics"]["report"]["sites"] == card["split"]["report"]
+    assert card["calibration"]["coverage"] == 0.9
     assert card["edge_shift"] == {"Fe": 15.0, "Cu": 15.0}
     assert len(card["training"]["best_select_loss"]) == 2
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_card_has_a_column_for_each_sort_of_material(tiny_family, label):
+    """One structure type, which training has seen, and no formula twice."""
+    columns = json.loads((tiny_family[0] / label / "card.json").read_text())["metrics"]
+    sites = columns["report"]["sites"]
+    assert columns["seen_prototype"]["sites"] == columns["new_formula"]["sites"] == sites
+    assert "new_prototype" not in columns
+    assert not [name for name in columns if name.startswith("block")]  # fewer than 150 sites
+    assert columns["report"]["materials_of_known_formula"] == 0
+    assert ("computed" in columns) is not label.startswith("forward")
 
 
 def test_the_report_part_is_seen_by_nothing_but_the_report(make_dataset, tiny_config, tiny_family, tmp_path):
@@ -49,13 +62,14 @@ def test_the_report_part_is_seen_by_nothing_but_the_report(make_dataset, tiny_co
     folder, dataset, _, _ = tiny_family
     changed = make_dataset()
     report = changed.parts("XANES")["report"]
-    for name in ("curve", "target", "features"):
+    for name in ("curve", "wide", "edge_shift", "features"):
         getattr(changed.tables["XANES"], name)[report] *= -3.0
     make_family(changed, FamilyConfig(**{**vars(tiny_config), "tasks": ("forward-XANES",)}), tmp_path)
     for name in ("weights.safetensors", "domain.safetensors"):
         assert hash_file(tmp_path / "forward-XANES" / name) == hash_file(folder / "forward-XANES" / name), name
     before, after = (json.loads((path / "forward-XANES" / "card.json").read_text()) for path in (folder, tmp_path))
     assert before["calibration"] == after["calibration"]
+    assert before["edge_shift_by_engine"] == after["edge_shift_by_engine"]
     assert before["metrics"] != after["metrics"]
     assert before["training_data_hash"] != after["training_data_hash"] == changed.content_hash()
     assert dataset.content_hash() == before["training_data_hash"]
@@ -102,7 +116,7 @@ def test_a_configuration_is_read():
         ({"epochs": 3}, "unknown key epochs"),
         ({"training": {"epoch": 3}}, "unknown key training.epoch"),
         ({"architecture": {"layers": 3}}, "unknown key architecture.layers"),
-        ({"training": 3}, "training. must be a mapping"),
+        ({"training": 3}, "training must be a mapping"),
         (["name"], "must be a mapping"),
         ({"training": {"epochs": "many"}}, "training.epochs"),
         ({"training": {"epochs": 0}}, "training.epochs"),

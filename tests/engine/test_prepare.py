@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiida_xastruct.engine.dataset import Holdout
+from aiida_xastruct.engine.dataset import WIDE_GRID, Holdout
 from aiida_xastruct.engine.errors import DatasetError
 from aiida_xastruct.engine.feff.output import read_xmu
 from aiida_xastruct.engine.prepare import Record, prepare, read_jsonl, read_jsonl_structures, spectrum_of
@@ -138,6 +138,9 @@ def test_rows_hold_what_models_need(tmp_path, crystal, cache):
     inside = EXAFS_GRID > 2.1
     np.testing.assert_allclose(far.curve[0][inside], 0.1 * np.sin(5.0 * EXAFS_GRID[inside]), atol=2e-3)
     np.testing.assert_array_equal(far.target, far.curve)
+    assert far.wide.shape == (1, 0)
+    edges = [WIDE_GRID[np.nanargmin(np.abs(curve - 0.5))] for curve in near.wide]
+    np.testing.assert_allclose(edges, SHIFT, atol=0.5)
 
 
 def test_forward_targets_keep_the_shift_from_compound_to_compound(tmp_path, crystal, cache):
@@ -146,7 +149,8 @@ def test_forward_targets_keep_the_shift_from_compound_to_compound(tmp_path, crys
     for i, material in enumerate(crystals.values()):
         material.scale_lattice(material.volume * (1 + 0.01 * i))
     rows = [row("mp-0", 0, "Cu"), row("mp-1", 0, "Cu"), row("mp-2", 0, "Cu", xanes("Cu", SHIFT + 4.0))]
-    table = prepare(read_jsonl(*write(tmp_path, "feff_mp", crystals, rows)), NOTHING, cache)[0].tables["XANES"]
+    dataset = prepare(read_jsonl(*write(tmp_path, "feff_mp", crystals, rows)), NOTHING, cache)[0]
+    table = dataset.aligned("XANES", np.ones(3, dtype=bool))
 
     def edge(curve):
         return float(np.interp(0.5, np.nan_to_num(curve, nan=0.0), XANES_GRID))
@@ -244,7 +248,15 @@ def test_the_same_files_make_the_same_dataset(tmp_path, crystal, cache):
     assert fresh.content_hash() == cached.content_hash()
 
 
-@pytest.mark.parametrize("site", [8, -1])
+def test_an_edge_far_from_the_table_is_left_out(tmp_path, crystal, cache):
+    """What no training can put right: the wide grid does not reach it."""
+    rows = [row("mp-1", 0, "Cu", xanes("Cu", 95.0)), row("mp-1", 1, "Cu")]
+    dataset, left_out = prepare(read_jsonl(*write(tmp_path, "feff_mp", {"mp-1": crystal("Cu")}, rows)), NOTHING, cache)
+    assert left_out["edge far from the tabulated energy"] == 1
+    assert len(dataset.tables["XANES"]) == 1
+
+
+@pytest.mark.parametrize("site", [8, -1, "0", None, 0.5])
 def test_a_site_that_the_structure_lacks_is_refused(tmp_path, crystal, refused, site):
     files = write(tmp_path, "feff_mp", {"mp-1": crystal("NaCl")}, [row("mp-1", site, "Na")])
     with refused(DatasetError, f"site {site} of mp-1", "8 sites"):

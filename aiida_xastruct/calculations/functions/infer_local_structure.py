@@ -13,7 +13,7 @@ from ...engine import ALGORITHM_VERSION
 from ...engine.errors import SpectrumError, XastructError
 
 if TYPE_CHECKING:
-    from ...engine.bundle import InverseAnswer
+    from ...engine.answers import InverseAnswer
     from ...engine.spectrum import Spectrum
 
 #: The versions of both questions as one text, e.g. `neighbours 1, distance 1`.
@@ -84,7 +84,7 @@ def describe(answer: InverseAnswer) -> dict[str, Any]:
         "conformal_set": [str(element) for element in answer.conformal_set],
         "mean_distance": float(answer.mean_distance),
         "interval": [float(limit) for limit in answer.interval],
-        "coverage": 0.9,
+        "coverage": float(answer.coverage),
         "nearest_distance": float(answer.nearest_distance),
         "coordination": float(answer.coordination),
         "in_domain": bool(answer.in_domain),

@@ -13,7 +13,7 @@ from ...engine import ALGORITHM_VERSION
 from ...engine.errors import XastructError
 
 if TYPE_CHECKING:
-    from ...engine.bundle import ForwardAnswer
+    from ...engine.answers import ForwardAnswer
 
 
 @calcfunction
@@ -54,11 +54,16 @@ def predict_spectra(
 
 
 def describe(answer: ForwardAnswer) -> dict[str, Any]:
-    """What a model says about its own spectrum, as plain values; errors are root mean squares of flat mu, or of k^2 chi in 1/angstrom^2."""
+    """What a model says about its own spectrum, as plain values; errors are root mean squares of flat mu, or of k^2 chi in 1/angstrom^2.
+
+    The error stays below `error_bound`, and the whole spectrum within its band, in `coverage` of cases.
+    """
     return {
         "absorber": answer.spectrum.absorber,
         "edge": answer.spectrum.edge,
         "uncertainty": float(answer.uncertainty),
+        "error_bound": float(answer.error_bound),
+        "coverage": float(answer.coverage),
         "threshold": float(answer.threshold),
         "domain_score": float(answer.domain_score),
         "in_domain": bool(answer.in_domain),

@@ -1,78 +1,92 @@
-"""From what an ensemble says to what may be promised: split conformal prediction on materials that nothing was trained on.
+"""From what an ensemble says to what may be promised, on materials that nothing was trained on.
 
-Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2005); for curves, the band of the largest scaled residual
+Quantiles: `models.conformal`. For curves the score is the largest scaled residual, so that the band holds whole curves
 (Diquigiovanni, Fontana and Vantini, J. Multivar. Anal. 189, 104879 (2022)).
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import MAX_Z, SiteTable
-from ..errors import DatasetError
+from ..errors import ModelError
 from ..metrics import micro_f1
+from .conformal import COVERAGE, material_quantile, site_quantile
 from .tasks import Task, curve_weight
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
-COVERAGE = 0.9
-
-#: An answer stands without FEFF while answers like it have, on average, at most this share of the mean spectrum's error.
+#: An answer stands without FEFF if its error is, as far as calibration can promise, at most this share of the mean spectrum's.
 RISK_OF_BASELINE = 0.5
 
 #: An absorber with fewer training sites than this is outside the domain.
 MINIMUM_SITES = 10
 
 
-def conformal_quantile(scores: Array, coverage: float = COVERAGE) -> float:
-    """The score that a new one stays below with probability `coverage`: the ceil((n + 1) coverage)-th smallest of n.
-
-    Raises:
-        DatasetError: if there are too few scores for the coverage.
-    """
-    rank = int(np.ceil((len(scores) + 1) * coverage))
-    if rank > len(scores):
-        least = int(np.ceil(coverage / (1 - coverage) - 1e-9))
-        raise DatasetError(f"{len(scores)} sites are too few to calibrate at {coverage:.0%}; give at least {least}.")
-    return float(np.sort(scores)[rank - 1])
-
-
 @dataclass(frozen=True)
 class ErrorModel:
     """Expected error of a curve from what is known before the truth: a straight line in logarithms.
 
-    ln(error) = weights . (1, ln stated error, ln ensemble spread, ln(domain score)), least squares on the select part, then
-    scaled so that the mean of expected and true errors agree there.
+    ln(error) = weights . (1, ln stated error, ln ensemble spread, ln(domain score)), then scaled so that the means of expected and true
+    errors agree. The last three weights are not negative (Lawson and Hanson's least squares), so that more disagreement or a
+    question further away never makes an answer look better.
     """
 
     weights: tuple[float, ...]
 
     @staticmethod
-    def _design(stated: Array, spread: Array, domain: Array) -> Array:
-        logs = [np.log(np.maximum(column, 1e-4)) for column in (stated, spread, domain)]
-        return np.stack([np.ones_like(stated), *logs], axis=1)
+    def _logs(stated: Array, spread: Array, domain: Array) -> Array:
+        return np.stack([np.log(np.maximum(column, 1e-4)) for column in (stated, spread, domain)], axis=1)
 
     @classmethod
     def fit(cls, error: Array, stated: Array, spread: Array, domain: Array) -> ErrorModel:
         """Learn from true errors (n,) and the three columns (n,)."""
-        design = cls._design(stated, spread, domain)
-        weights = np.linalg.lstsq(design, np.log(np.maximum(error, 1e-4)), rcond=None)[0]
-        weights[0] += np.log(error.mean() / np.exp(design @ weights).mean())
-        return cls(tuple(float(weight) for weight in weights))
+        from sklearn.linear_model import LinearRegression
+
+        logs = cls._logs(stated, spread, domain)
+        line = LinearRegression(positive=True).fit(logs, np.log(np.maximum(error, 1e-4)))
+        scale = float(np.log(error.mean() / np.exp(line.predict(logs)).mean()))
+        return cls((float(line.intercept_) + scale, *(float(weight) for weight in line.coef_)))
 
     def __call__(self, stated: Array, spread: Array, domain: Array) -> Array:
         """Expected errors (n,)."""
-        return np.asarray(np.exp(self._design(stated, spread, domain) @ np.array(self.weights)), dtype=np.float64)
+        logs = self._logs(stated, spread, domain)
+        return np.asarray(np.exp(self.weights[0] + logs @ np.array(self.weights[1:])), dtype=np.float64)
 
 
 def curve_spread(spread: NDArray[np.floating], kind: str) -> Array:
     """(n,) root mean square over the grid of the members' disagreement (n, grid), k^2-weighted for EXAFS."""
     return np.asarray(np.sqrt(((spread * curve_weight(kind).numpy()) ** 2).mean(axis=1)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a forward model said about sites, and the truth.
+
+    Attributes:
+        expected: (n,) expected errors.
+        value: (n, grid) predicted curves.
+        target: (n, grid) true curves, NaN where unknown.
+        error: (n,) true errors.
+        group: (n,) labels of materials.
+    """
+
+    expected: Array
+    value: Array
+    target: Array
+    error: Array
+    group: NDArray[Any]
+
+    @property
+    def scaled(self) -> Array:
+        """(n, grid) residuals over expected errors."""
+        return np.asarray(np.abs(self.value - self.target) / self.expected[:, None])
 
 
 @dataclass(frozen=True)
@@ -82,115 +96,135 @@ class ForwardCalibration:
     Attributes:
         error_model: expected error of a spectrum.
         profile: (grid,) typical residual at each grid point over the expected error.
-        simultaneous: factor on profile x expected error for a band that holds 90 % of whole spectra.
-        pointwise: the same for 90 % of points.
-        threshold: expected error above which FEFF answers.
-        risk_target: true error that an accepted answer may have on average over answers like it.
+        simultaneous: factor on profile x expected error for a band that holds whole spectra, in `coverage` of cases.
+        pointwise: the same for single points.
+        bound: factor on the expected error below which the true one stays, in `coverage` of cases.
+        risk_target: the largest error that an answer may have without FEFF.
+        threshold: expected error above which FEFF answers: there the bound is `risk_target`.
         accepted: share of the calibrate part below the threshold.
+        coverage: share of cases in which each of these promises holds, over sites of new materials.
     """
 
     error_model: ErrorModel
     profile: tuple[float, ...]
     simultaneous: float
     pointwise: float
-    threshold: float
+    bound: float
     risk_target: float
+    threshold: float
     accepted: float
+    coverage: float
 
     @classmethod
-    def fit(
-        cls, error_model: ErrorModel, expected: Array, value: Array, target: Array, error: Array, baseline_error: Array
-    ) -> ForwardCalibration:
-        """Learn from the calibrate part: expected (n,), value and target (n, grid) with NaN where unknown, errors (n,)."""
-        residual = np.abs(value - target)
-        scaled = residual / expected[:, None]
+    def fit(cls, error_model: ErrorModel, select: Curves, calibrate: Curves, risk_target: float) -> ForwardCalibration:
+        """The profile from the select part, the rest from the calibrate part.
+
+        An answer is accepted on a bound of its error and not on the error's mean: half of the answers at a mean error are worse.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # no truth at a grid point: the next line fills it
-            profile = np.sqrt(np.nanmean(scaled**2, axis=0))
+            profile = np.sqrt(np.nanmean(select.scaled**2, axis=0))
         profile = np.where(np.isfinite(profile), np.maximum(profile, 1e-3), np.nanmax(profile))
-        ratio = scaled / profile
-        risk = RISK_OF_BASELINE * float(baseline_error.mean())
-        threshold, accepted = risk_threshold(expected, error, risk)
+        ratio = calibrate.scaled / profile
+        bound = site_quantile(calibrate.error / calibrate.expected, calibrate.group)
+        threshold = risk_target / bound
         return cls(
             error_model,
             tuple(float(value) for value in profile),
-            conformal_quantile(np.nanmax(ratio, axis=1)),
+            site_quantile(np.nanmax(ratio, axis=1), calibrate.group),
             float(np.nanquantile(ratio, COVERAGE)),
+            bound,
+            risk_target,
             threshold,
-            risk,
-            accepted,
+            float((calibrate.expected <= threshold).mean()),
+            COVERAGE,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a card."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ForwardCalibration:
-        """The inverse of `to_json`."""
-        model = ErrorModel(tuple(data["error_model"]["weights"]))
-        return cls(
-            model, tuple(data["profile"]), *(data[name] for name in ("simultaneous", "pointwise", "threshold", "risk_target", "accepted"))
-        )
-
-
-def risk_threshold(expected: Array, error: Array, risk: float) -> tuple[float, float]:
-    """Up to which expected error an answer is good enough.
-
-    The true error as a rising function of the expected one (isotonic regression) is the marginal risk of accepting one more answer; the
-    threshold is where it crosses `risk`, so that no answer is accepted on the strength of better ones beside it.
-
-    Args:
-        expected: (n,) expected errors.
-        error: (n,) true errors.
-        risk: true error that an accepted answer may have on average over answers like it.
-
-    Returns:
-        the largest accepted expected error (0 if none is), and the share accepted.
-    """
-    from sklearn.isotonic import IsotonicRegression
-
-    marginal = IsotonicRegression().fit_transform(expected, error)
-    accepted = marginal <= risk
-    if not accepted.any():
-        return 0.0, 0.0
-    return float(expected[accepted].max()), float(accepted.mean())
+    def half_band(self, expected: Array) -> Array:
+        """(n, grid) half-width of the simultaneous band at expected errors (n,)."""
+        return np.asarray(self.simultaneous * expected[:, None] * np.array(self.profile))
 
 
 @dataclass(frozen=True)
 class DistanceCalibration:
-    """Half-widths of 90 % intervals in units of the expected error, one an output of the distance model."""
+    """Half-widths of intervals in units of the expected error, one an output of the distance model; they hold in `coverage` of cases."""
 
     factors: tuple[float, ...]
+    coverage: float
 
     @classmethod
-    def fit(cls, value: Array, target: Array, expected: Array) -> DistanceCalibration:
-        """Learn from the calibrate part, all (n, outputs)."""
+    def fit(cls, value: Array, target: Array, expected: Array, group: NDArray[Any]) -> DistanceCalibration:
+        """Learn from the calibrate part, arrays (n, outputs) and labels of materials (n,)."""
         scores = np.abs(value - target) / expected
-        return cls(tuple(conformal_quantile(scores[:, column]) for column in range(scores.shape[1])))
+        return cls(tuple(site_quantile(scores[:, column], group) for column in range(scores.shape[1])), COVERAGE)
 
 
 @dataclass(frozen=True)
 class NeighbourCalibration:
     """Probabilities at and above which an element belongs to an answer.
 
+    Sets by a threshold on the probability were no larger at the same coverage than sets by rank or by cumulated probability (APS and
+    RAPS: Romano, Sesia and Candes, NeurIPS 2020; Angelopoulos et al., ICLR 2021), and need no rule for shells of several elements.
+
     Attributes:
-        set_threshold: the set of elements above it holds every true neighbour in 90 % of cases.
+        set_threshold: the set of elements above it holds every true neighbour, at all sites of a new material, in `coverage` of cases.
         best_threshold: the set above it agrees best with the truth (highest micro-F1 on the select part).
+        coverage: see `set_threshold`.
     """
 
     set_threshold: float
     best_threshold: float
+    coverage: float
 
     @classmethod
     def fit(
-        cls, probability: Array, neighbours: NDArray[np.bool_], select_probability: Array, select: NDArray[np.bool_]
+        cls, probability: Array, neighbours: Mask, group: NDArray[Any], select_probability: Array, select: Mask
     ) -> NeighbourCalibration:
-        """Learn from the calibrate and select parts, probabilities and truths (n, MAX_Z)."""
-        least = np.where(neighbours, probability, np.inf).min(axis=1)
+        """Learn from the calibrate and select parts, probabilities and truths (n, MAX_Z), labels of materials (n,)."""
         candidates = np.linspace(0.05, 0.8, 76)
-        scores = [micro_f1(select_probability >= threshold, select) for threshold in candidates]
-        return cls(1.0 - conformal_quantile(1.0 - least), float(candidates[int(np.argmax(scores))]))
+        scores = [micro_f1(cls(1.0, threshold, COVERAGE).named(select_probability), select) for threshold in candidates]
+        best = float(candidates[int(np.argmax(scores))])
+        certain = np.where(cls(1.0, best, COVERAGE).named(probability), 1.0, probability)
+        least = np.where(neighbours, certain, np.inf).min(axis=1)
+        return cls(1.0 - material_quantile(1.0 - least, group), best, COVERAGE)
+
+    def named(self, probability: Array) -> Mask:
+        """(n, MAX_Z) elements that an answer names: those above `best_threshold`, and always the likeliest."""
+        found = probability >= self.best_threshold
+        found[np.arange(len(found)), 1 + probability[:, 1:].argmax(axis=1)] = True
+        return _elements(found)
+
+    def whole(self, probability: Array) -> Mask:
+        """(n, MAX_Z) elements of the conformal set: those above `set_threshold`, and always the named."""
+        return _elements((probability >= self.set_threshold) | self.named(probability))
+
+
+def _elements(mask: Mask) -> Mask:
+    """A mask (n, MAX_Z) without its first column: networks have an output for atomic number 0, which is no element."""
+    mask[:, 0] = False
+    return mask
+
+
+Calibration = ForwardCalibration | DistanceCalibration | NeighbourCalibration
+
+
+def read_calibration(task: str, data: dict[str, Any]) -> Calibration:
+    """The calibration of a model from its card, where `dataclasses.asdict` put it.
+
+    Raises:
+        ModelError: if it is not that of this version.
+    """
+    try:
+        if task == "forward":
+            weights = ErrorModel(tuple(data["error_model"]["weights"]))
+            return ForwardCalibration(**{**data, "error_model": weights, "profile": tuple(data["profile"])})
+        if task == "distance":
+            return DistanceCalibration(**{**data, "factors": tuple(data["factors"])})
+        return NeighbourCalibration(**data)
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"the {task} model is calibrated as another version of the engine does it ({error}); install a family of this version."
+        ) from error
 
 
 def sites_per_element(table: SiteTable) -> dict[int, int]:

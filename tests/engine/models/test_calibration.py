@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
 from aiida_xastruct.engine.dataset import MAX_Z
-from aiida_xastruct.engine.errors import DatasetError
+from aiida_xastruct.engine.errors import ModelError
+from aiida_xastruct.engine.metrics import micro_f1
 from aiida_xastruct.engine.models.calibration import (
     COVERAGE,
+    Curves,
     DistanceCalibration,
     ErrorModel,
     ForwardCalibration,
     NeighbourCalibration,
-    conformal_quantile,
     curve_spread,
     expected_error,
-    risk_threshold,
+    read_calibration,
     sites_per_element,
 )
 from aiida_xastruct.engine.models.tasks import Task
@@ -32,33 +34,12 @@ def within_binomial(share, count, coverage=COVERAGE, calibrated_on=0):
     return low - slack <= share <= high + slack
 
 
-def test_the_quantile_is_the_textbook_rank():
-    scores = np.arange(1.0, 100.0)  # 99 scores: rank ceil(100 * 0.9) = 90
-    assert conformal_quantile(scores) == 90.0
-    assert conformal_quantile(scores[::-1]) == 90.0
-    assert conformal_quantile(np.arange(1.0, 10.0)) == 9.0
-    assert conformal_quantile(np.arange(1.0, 4.0), 0.5) == 2.0
-
-
-def test_too_few_scores_are_refused(refused):
-    with refused(DatasetError, "8 sites are too few", "at least 9"):
-        conformal_quantile(np.ones(8))
-
-
-def test_coverage_averages_to_what_is_promised():
-    """The guarantee is over calibration sets and new cases together: 3000 small sets, one new case each."""
-    random = np.random.default_rng(0)
-    scores = random.exponential(size=(3000, 30))
-    below = [new <= conformal_quantile(row[:-1]) for row, new in zip(scores, scores[:, -1], strict=True)]
-    assert within_binomial(np.mean(below), 3000)
-
-
 def test_intervals_of_distances_cover_90_percent():
     random = np.random.default_rng(1)
     expected = random.uniform(0.02, 0.2, size=(1500, 3))
     value = random.normal(2.3, 0.3, size=(1500, 3))
     target = value + 1.7 * expected * random.standard_t(4, size=(1500, 3))  # overconfident, with heavy tails
-    calibration = DistanceCalibration.fit(value[:700], target[:700], expected[:700])
+    calibration = DistanceCalibration.fit(value[:700], target[:700], expected[:700], np.arange(700))
     assert len(calibration.factors) == 3
     for column in range(3):
         inside = np.abs(value - target)[700:, column] <= calibration.factors[column] * expected[700:, column]
@@ -78,23 +59,32 @@ def forward_data(n, seed, grid=40):
     return size, value, target, error
 
 
+def curves(model, seed, n=600):
+    size, value, target, error = forward_data(n, seed)
+    return Curves(model(size, size * 0.3, np.ones(n)), value, target, error, np.arange(n) // 2)
+
+
 @pytest.fixture(scope="module")
 def forward():
-    size, value, target, error = forward_data(600, 2)
+    size, _, _, error = forward_data(600, 2)
     model = ErrorModel.fit(error, size, size * 0.3, np.ones(600))
-    size, value, target, error = forward_data(600, 3)
-    return ForwardCalibration.fit(model, model(size, size * 0.3, np.ones(600)), value, target, error, np.full(600, 0.3))
+    return ForwardCalibration.fit(model, curves(model, 2), curves(model, 3), 0.15)
 
 
 def test_the_band_holds_90_percent_of_whole_spectra(forward):
-    size, value, target, _ = forward_data(800, 4)
-    expected = forward.error_model(size, size * 0.3, np.ones(800))
-    half = expected[:, None] * np.array(forward.profile)
-    ratio = np.abs(value - target) / half
-    assert within_binomial((np.nanmax(ratio, axis=1) <= forward.simultaneous).mean(), 800, calibrated_on=600)
+    new = curves(forward.error_model, 4, 800)
+    outside = (np.abs(new.value - new.target) > forward.half_band(new.expected)).any(axis=1)
+    assert within_binomial(1.0 - outside.mean(), 800, calibrated_on=600)
+    ratio = new.scaled / np.array(forward.profile)
     known = ratio[np.isfinite(ratio)]
     assert abs((known <= forward.pointwise).mean() - 0.9) < 0.02
     assert forward.simultaneous > forward.pointwise
+
+
+def test_errors_stay_below_their_bound_in_90_percent(forward):
+    new = curves(forward.error_model, 9, 1000)
+    assert within_binomial((new.error <= forward.bound * new.expected).mean(), 1000, calibrated_on=600)
+    assert forward.bound > 1.0
 
 
 def test_the_profile_follows_where_errors_are(forward):
@@ -103,16 +93,25 @@ def test_the_profile_follows_where_errors_are(forward):
 
 @pytest.mark.filterwarnings("error")
 def test_a_grid_point_that_nothing_reaches_has_a_band(forward):
-    size, value, target, error = forward_data(100, 5)
-    target[:, -1] = np.nan
-    expected = forward.error_model(size, size * 0.3, np.ones(100))
-    profile = ForwardCalibration.fit(forward.error_model, expected, value, target, error, np.full(100, 0.3)).profile
+    select, calibrate = curves(forward.error_model, 5, 100), curves(forward.error_model, 6, 100)
+    for part in (select, calibrate):
+        part.target[:, -1] = np.nan
+    profile = ForwardCalibration.fit(forward.error_model, select, calibrate, 0.15).profile
     assert np.isfinite(profile).all()
     assert profile[-1] == max(profile)
 
 
-def test_a_forward_calibration_survives_its_card(forward):
-    assert ForwardCalibration.from_json(json.loads(json.dumps(forward.to_json()))) == forward
+def test_calibrations_survive_their_cards(forward):
+    sets = NeighbourCalibration(0.1, 0.4, 0.9)
+    intervals = DistanceCalibration((1.5, 1.4, 2.0), 0.9)
+    for task, calibration in (("forward", forward), ("neighbours", sets), ("distance", intervals)):
+        assert read_calibration(task, json.loads(json.dumps(asdict(calibration)))) == calibration
+
+
+@pytest.mark.parametrize("task", ["forward", "neighbours", "distance"])
+def test_calibrations_of_other_versions_are_refused(refused, task):
+    with refused(ModelError, f"the {task} model is calibrated as another version"):
+        read_calibration(task, {"factors": [1.0]})
 
 
 def test_the_error_model_ranks_and_averages(forward):
@@ -122,6 +121,18 @@ def test_the_error_model_ranks_and_averages(forward):
     assert expected.mean() == pytest.approx(error.mean(), rel=0.1)
     surest = np.argsort(expected)[:400]
     assert error[surest].mean() < 0.6 * error.mean()
+
+
+def test_no_weight_of_the_error_model_is_negative():
+    """Spread that happens to fall where errors rise says nothing; it must not make a disagreement look like good news."""
+    random = np.random.default_rng(10)
+    stated = np.exp(random.normal(-3.0, 0.5, 400))
+    error = stated * np.exp(random.normal(0.0, 0.3, 400))
+    spread = 1.0 / error
+    model = ErrorModel.fit(error, stated, spread, np.ones(400))
+    assert model.weights[1] > 0.5
+    assert min(model.weights[1:]) >= 0.0
+    assert (model(stated, 100.0 * spread, np.ones(400)) >= model(stated, spread, np.ones(400))).all()
 
 
 def test_the_error_model_bears_zeros(forward):
@@ -134,62 +145,82 @@ def test_the_error_model_bears_zeros(forward):
 # ---------------------------------------------------------------- when FEFF answers
 
 
-def test_the_threshold_keeps_its_promise_on_new_questions():
-    """The worst accepted answers err by the risk on average, and none is accepted on the strength of better ones beside it."""
-    random = np.random.default_rng(7)
-    expected = random.uniform(0.01, 1.0, 8000)
-    error = expected * random.exponential(size=8000)  # on average as large as expected
-    threshold, accepted = risk_threshold(expected[:4000], error[:4000], 0.3)
-    assert threshold == pytest.approx(0.3, abs=0.06)
-    assert accepted == pytest.approx((expected[:4000] <= threshold).mean(), abs=1e-3)
-    new, truth = expected[4000:], error[4000:]
-    worst = (new <= threshold) & (new > threshold - 0.05)
-    assert truth[worst].mean() < 0.3 * 1.25
-    assert truth[new > threshold].mean() > 0.3
+def test_an_accepted_answer_is_rarely_too_wrong(forward):
+    """Of new answers just below the threshold, the worst that are accepted, at most a tenth or so exceed the risk."""
+    new = curves(forward.error_model, 11, 6000)
+    assert forward.threshold == pytest.approx(forward.risk_target / forward.bound)
+    worst = (new.expected <= forward.threshold) & (new.expected > 0.8 * forward.threshold)
+    assert worst.sum() > 150
+    assert (new.error[worst] > forward.risk_target).mean() < 0.15
+    accepted = new.expected <= forward.threshold
+    assert (new.error[accepted] > forward.risk_target).mean() < 0.05
+    assert abs(accepted.mean() - forward.accepted) < 0.06
 
 
-def test_a_good_model_answers_everything_and_a_bad_one_nothing():
-    expected = np.linspace(0.1, 0.5, 200)
-    assert risk_threshold(expected, 0.01 * expected, 1.0) == (0.5, 1.0)
-    assert risk_threshold(expected, np.full(200, 3.0), 1.0) == (0.0, 0.0)
-
-
-def test_a_smaller_risk_accepts_less():
-    random = np.random.default_rng(8)
-    expected = random.uniform(0.01, 1.0, 2000)
-    error = expected * random.exponential(size=2000)
-    shares = [risk_threshold(expected, error, risk)[1] for risk in (0.05, 0.1, 0.2, 0.4)]
+def test_a_smaller_risk_accepts_less(forward):
+    select, calibrate = curves(forward.error_model, 2), curves(forward.error_model, 3)
+    shares = [ForwardCalibration.fit(forward.error_model, select, calibrate, risk).accepted for risk in (0.0, 0.05, 0.1, 0.2, 10.0)]
     assert shares == sorted(shares)
-    assert shares[0] < shares[-1]
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert shares[1] < shares[3]
 
 
 # ---------------------------------------------------------------- neighbours
 
 
-def neighbour_data(n, seed):
-    """Two candidate elements a site, told apart by a noisy probability."""
+def neighbour_data(n, seed, loud=1.5):
+    """One of two elements is the neighbour, and every element's probability is noisy."""
     random = np.random.default_rng(seed)
     true = np.zeros((n, MAX_Z), dtype=bool)
     true[np.arange(n), np.where(random.random(n) < 0.5, 8, 16)] = True
     noise = random.normal(size=(n, MAX_Z))
-    probability = 1.0 / (1.0 + np.exp(-np.where(true, 2.0, -5.0) - 1.5 * noise))
+    probability = 1.0 / (1.0 + np.exp(-np.where(true, 2.0, -5.0) - loud * noise))
     return probability, true
 
 
 def test_the_conformal_set_holds_all_neighbours_in_90_percent():
-    calibration = NeighbourCalibration.fit(*neighbour_data(800, 0), *neighbour_data(300, 1))
-    probability, true = neighbour_data(1000, 2)
-    whole = probability >= calibration.set_threshold
+    calibration = NeighbourCalibration.fit(*neighbour_data(800, 0, 3.0), np.arange(800), *neighbour_data(300, 1, 3.0))
+    probability, true = neighbour_data(1000, 2, 3.0)
+    whole = calibration.whole(probability)
     assert within_binomial((whole | ~true).all(axis=1).mean(), 1000, calibrated_on=800)
-    assert whole.sum(axis=1).mean() < 10  # not all elements
+    assert whole.sum(axis=1).mean() < 40  # not all elements
+    assert calibration.coverage == COVERAGE
+
+
+def sites_of_materials(n, seed):
+    """Six sites a material, which share most of their error."""
+    probability, true = (np.repeat(array, 6, axis=0) for array in neighbour_data(n, seed, 3.0))
+    wobble = np.exp(0.5 * np.random.default_rng(seed).normal(size=probability.shape))
+    return probability * wobble / (1.0 + probability * (wobble - 1.0)), true
+
+
+def test_sets_are_calibrated_by_material():
+    """The set holds at all sites of a material; as many independent sites would promise less."""
+    select, part = neighbour_data(300, 1, 3.0), sites_of_materials(200, 5)
+    alone = NeighbourCalibration.fit(*part, np.arange(1200), *select)
+    together = NeighbourCalibration.fit(*part, np.arange(1200) // 6, *select)
+    assert together.set_threshold < alone.set_threshold
+    probability, true = sites_of_materials(1000, 7)
+    covered = (together.whole(probability) | ~true).all(axis=1).reshape(1000, 6).all(axis=1)
+    assert within_binomial(covered.mean(), 1000, calibrated_on=200)
+
+
+def test_a_set_is_never_empty_and_holds_what_is_named():
+    calibration = NeighbourCalibration(0.9, 0.5, COVERAGE)
+    probability = np.array([[0.99, 0.0, 0.1, 0.2], [0.99, 0.6, 0.95, 0.1]])  # the first column is no element
+    assert calibration.named(probability).tolist() == [[False, False, False, True], [False, True, True, False]]
+    assert calibration.whole(probability).tolist() == [[False, False, False, True], [False, True, True, False]]
+    wide = NeighbourCalibration(0.1, 0.5, COVERAGE).whole(probability)
+    assert wide.tolist() == [[False, False, True, True], [False, True, True, True]]
 
 
 def test_the_best_threshold_is_best():
-    from aiida_xastruct.engine.metrics import micro_f1
-
     select = neighbour_data(600, 3)
-    calibration = NeighbourCalibration.fit(*neighbour_data(200, 4), *select)
-    scores = {t: micro_f1(select[0] >= t, select[1]) for t in (0.05, 0.2, 0.4, 0.6, 0.8, calibration.best_threshold)}
+    calibration = NeighbourCalibration.fit(*neighbour_data(200, 4), np.arange(200), *select)
+    scores = {
+        threshold: micro_f1(NeighbourCalibration(1.0, threshold, 0.9).named(select[0]), select[1])
+        for threshold in (0.05, 0.2, 0.4, 0.6, 0.8, calibration.best_threshold)
+    }
     assert max(scores.values()) == scores[calibration.best_threshold]
 
 
