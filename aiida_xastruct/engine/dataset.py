@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-<<<<<<< mine
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-=======
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
->>>>>>> theirs
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 

@@ -180,15 +180,8 @@ def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path) -> d
 
 def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: str, folder: Path) -> ModelBundle:
     """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated."""
-<<<<<<< mine
-    parts = dataset.split(task.kind, config.split_seed)
-    train = dataset.parts(task.kind, config.split_seed)["train"]
-    paths = dataset.paths.of_sites(train) if dataset.paths is not None and task.label == "forward-EXAFS" else None
-=======
-    table = dataset.tables[task.kind]
     masks = dataset.parts(task.kind, config.split_seed)
-    parts = {name: table.take(mask) for name, mask in masks.items()}
->>>>>>> theirs
+    parts = dataset.split(task.kind, config.split_seed)
     options = config.options(task.label)
     lessons, beside = _lessons(task, dataset, masks["train"], config, folder.parent)
     trained, losses = train_ensemble(task, lessons, parts["select"], config.architecture, options, **beside)
@@ -263,7 +256,7 @@ def _lessons(
     Raises:
         DatasetError: if an inverse model of EXAFS has no forward model of the same split beside it.
     """
-    table = dataset.tables[task.kind].take(train)
+    table = dataset.aligned(task.kind, train).take(train)
     if task.kind == "XANES":
         return table, {}
     if task.name == "forward":
