@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiida_xastruct.engine.metrics import curve_mse, curve_r2, exact, macro_f1, micro_f1, r2, r2_within
+from aiida_xastruct.engine.metrics import curve_mse, curve_r2, exact, macro_f1, micro_f1, micro_f1_within, r2, r2_within
 
 TRUE = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=bool)
 FOUND = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 1]], dtype=bool)
@@ -60,3 +60,13 @@ def test_macro_f1_is_over_the_elements_that_occur():
 
 def test_exact_is_of_whole_sets():
     assert exact(FOUND, TRUE) == pytest.approx(1 / 3)
+
+
+def test_f1_within_two_places_forgives_a_neighbour_in_the_table():
+    found, true = np.zeros((3, 10), dtype=bool), np.zeros((3, 10), dtype=bool)
+    found[0, 4] = true[0, 4] = True  # right
+    found[1, 4] = true[1, 6] = True  # two places off
+    found[2, 1] = true[2, 9] = True  # eight places off: neither end of the row is beside the other
+    assert micro_f1_within(found, true) == 2 / 3
+    assert micro_f1_within(found, true, reach=1) == micro_f1(found, true) == 1 / 3
+    assert micro_f1_within(np.zeros_like(true), true) == 0.0
