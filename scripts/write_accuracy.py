@@ -29,16 +29,26 @@ ROWS: dict[str, list[tuple[str, str, str]]] = {
         ("r2_median", "median R2 of a spectrum (EXAFS: k^2-weighted, k 3 to 12)", ""),
         ("surest_half_error_ratio", "error of the surest half over the error of all", ""),
         ("whole_spectrum_in_band", "spectra wholly inside the 90 % band", ""),
+        ("error_below_bound", "errors below their 90 % bound", ""),
         ("answered_without_feff", "share answered without FEFF", ""),
         ("mse_where_answered", "mean square error of those", ""),
+        ("too_wrong_where_answered", "share of those worse than half the mean spectrum's error", ""),
     ],
     "neighbours": [
         ("micro_f1", "micro-F1", "baseline_micro_f1"),
         ("macro_f1", "macro-F1 over elements with at least 20 sites", "baseline_macro_f1"),
+        ("f1_within_2", "micro-F1, elements within two places right", "baseline_f1_within_2"),
         ("exact", "exact set", "baseline_exact"),
+        ("exact_without_oxygen", "exact set, compounds without oxygen", "baseline_exact_without_oxygen"),
         ("top1", "likeliest element is a neighbour", ""),
-        ("coverage90", "all neighbours inside the 90 % set", ""),
-        ("set_size", "mean size of that set", ""),
+        ("coverage90", "sites: all neighbours inside the 90 % set", ""),
+        ("materials_covered", "materials: at all sites", ""),
+        ("set_size", "mean size of that set (absorber alone: at the same coverage)", "baseline_set_size"),
+        ("surest_half_error_ratio", "wrong sets in the surest half over those in all", ""),
+        ("elements_known_micro_f1", "elements known: micro-F1 (beside: by composition alone)", "baseline_elements_known_micro_f1"),
+        ("elements_known_exact", "elements known: exact set (beside: by composition alone)", "baseline_elements_known_exact"),
+        ("elements_known_coverage90", "elements known: inside the 90 % set", ""),
+        ("elements_known_set_size", "elements known: mean size of that set", ""),
     ],
     "distance": [
         ("mae", "mean absolute error (angstrom)", "baseline_mae"),
@@ -58,24 +68,70 @@ BASELINES = {
     "distance": "the absorber's mean",
 }
 
+#: Columns of a card's metrics, in the order of the table; a card has those that have rows.
+COLUMNS = {
+    "report": "all",
+    "seen_prototype": "structure type seen",
+    "new_prototype": "new structure type",
+    "new_formula": "new formula",
+    "block_s": "s block",
+    "block_p": "p block",
+    "block_d": "d block",
+    "block_f": "f block",
+    "computed": "0 K, as computed",
+}
+
 
 def section(card: dict[str, Any]) -> list[str]:
     """Markdown of one model."""
-    metrics, split = card["metrics"]["report"], card["split"]
+    metrics, split = card["metrics"], card["split"]
+    whole = metrics["report"]
+    columns = [name for name in COLUMNS if name in metrics]
     lines = [
         f"## {TITLES[card['task'] + '-' + card['kind']]}",
         "",
         f"{len(card['elements'])} absorbers; {split['train']} sites to train on, {split['select']} to select, {split['calibrate']} to "
-        f"calibrate, {metrics['sites']} to report. Grouped by {split['grouped_by']}; split seed {split['seed']}; "
-        f"{card['training']['members']} networks.",
+        f"calibrate, {whole['sites']} to report. Grouped by {split['grouped_by']}; split seed {split['seed']}; "
+        f"{card['training']['members']} networks. Of the {whole['materials']} materials to report, "
+        f"{whole['materials_of_known_formula']} share their formula with one of another structure that was trained on.",
         "",
-        f"| report part | model | {BASELINES[card['task']]} |",
-        "|---|---|---|",
+        f"| *report* part | {' | '.join(COLUMNS[name] for name in columns)} | {BASELINES[card['task']]} |",
+        "|---" * (len(columns) + 2) + "|",
+        f"| sites | {' | '.join(str(metrics[name]['sites']) for name in columns)} | {whole['sites']} |",
     ]
     for key, text, baseline in ROWS[card["task"]]:
-        if key in metrics:
-            lines.append(f"| {text} | {metrics[key]:.4g} | {format(metrics[baseline], '.4g') if baseline else ''} |")
-    return [*lines, ""]
+        if key in whole:
+            values = [format(metrics[name][key], ".4g") if key in metrics[name] else "" for name in columns]
+            beside = format(whole[baseline], ".4g") if baseline in whole else ""
+            lines.append(f"| {text} | {' | '.join(values)} | {beside} |")
+    return [*lines, "", *_risk(card), *_promises(card)]
+
+
+def _risk(card: dict[str, Any]) -> list[str]:
+    """Markdown of the risk-coverage curve of a forward model."""
+    if "risk_coverage" not in card:
+        return []
+    curve, calibration = card["risk_coverage"], card["calibration"]
+    return [
+        f"FEFF answers where the expected error exceeds {calibration['threshold']:.3g}: there {calibration['coverage']:.0%} of the errors "
+        f"lie below {calibration['risk_target']:.3g}, half the error of the mean spectrum. The risk-coverage curve:",
+        "",
+        f"| surest share | {' | '.join(f'{share:.0%}' for share in curve['share'])} |",
+        "|---" * (len(curve["share"]) + 1) + "|",
+        f"| expected error up to | {' | '.join(f'{value:.3g}' for value in curve['expected_error'])} |",
+        f"| mean square error | {' | '.join(f'{value:.3g}' for value in curve['mse'])} |",
+        "",
+    ]
+
+
+def _promises(card: dict[str, Any]) -> list[str]:
+    """What coverage is calibrated for."""
+    unit = {
+        "neighbours": "sets are calibrated to hold all neighbours at all sites of {share} of new materials",
+        "distance": "intervals are calibrated to hold at {share} of the sites of new materials",
+        "forward": "band and bound are calibrated to hold at {share} of the sites of new materials",
+    }[card["task"]]
+    return [f"The {unit.format(share=format(card['calibration']['coverage'], '.0%'))}.", ""]
 
 
 #: What the README shows of each model: metric, its baseline, the text, decimals.

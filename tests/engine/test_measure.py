@@ -94,7 +94,7 @@ def test_the_risk_coverage_curve_ends_at_the_mean_of_all(tiny_family, report):
 def test_size_of_sets_at_a_coverage():
     probability = np.array([[0.0, 0.9, 0.5], [0.0, 0.6, 0.4], [0.0, 0.2, 0.8], [0.0, 0.3, 0.7]])
     true = np.array([[0, 1, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
-    assert _size_at(probability, true, 0.5) == 0.75  # half the rows are covered at a threshold of 0.7, where the rows hold 1, 0, 1 and 1 elements
+    assert _size_at(probability, true, 0.5) == 0.75  # half the rows are covered above 0.7: 1, 0, 1, 1 elements
     assert _size_at(probability, true, 1.0) == 2.0  # threshold 0.2
 
 
