@@ -1,0 +1,272 @@
+"""What is left when FEFF, a daemon worker or the whole daemon is killed with SIGKILL in the middle of real FEFF runs.
+
+A profile of its own (SQLite, `core.zeromq`, in a temporary folder) with a real daemon. The code is `xastruct-feff` behind a shell wrapper
+that writes down each launch. Where FEFF has to outlive a daemon it is held with SIGSTOP meanwhile, so that no machine is too fast or slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from aiida import orm
+from aiida.engine import submit
+from aiida.manage import get_manager
+from disk_objectstore import Container
+from pymatgen.core import Lattice, Structure
+
+from aiida_xastruct.workflows.feff.base import FeffBaseWorkChain
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc"),
+    pytest.mark.skipif(os.name != "posix", reason="signals"),
+]
+
+BIN = Path(sys.executable).parent
+
+#: Seconds that any one wait may take. The longest takes ten on an idle machine, and several times that on one that runs FEFF beside.
+PATIENCE = 240.0
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """The first true value of a condition, asked ten times a second."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(0.1)
+    return value
+
+
+class Site:
+    """The profile, its daemon, its code, and the processes that belong to it."""
+
+    def __init__(self, profile: Any, config_folder: Path, folder: Path) -> None:
+        self.profile, self.config_folder, self.folder = profile, config_folder, folder
+        self.launches = folder / "launches"
+        wrapper = folder / "counted-feff"
+        wrapper.write_text(f'#!/bin/bash\npwd >> {self.launches}\n{BIN}/xastruct-feff "$@"\n')
+        wrapper.chmod(0o755)
+        computer = orm.Computer(
+            label="here", hostname="localhost", transport_type="core.local", scheduler_type="core.direct", workdir=str(folder / "work")
+        ).store()
+        computer.set_default_mpiprocs_per_machine(1)
+        computer.set_minimum_job_poll_interval(0.5)
+        computer.configure(safe_interval=0.0)
+        self.code = orm.InstalledCode(computer=computer, filepath_executable=str(wrapper), label="counted", with_mpi=False).store()
+
+    def start_daemon(self) -> None:
+        """Start the daemon with two workers."""
+        self.verdi("daemon", "start", "2", "--timeout", str(int(PATIENCE)))
+
+    def verdi(self, *arguments: str) -> str:
+        """Run `verdi` as a user does; its output."""
+        # A daemon finds its workers' `verdi` on PATH.
+        environment = {**os.environ, "AIIDA_PATH": str(self.config_folder.parent), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        command = [str(BIN / "verdi"), "-p", self.profile.name, *arguments]
+        done = subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Processes that work in this profile's folder or name the profile, zombies left out, whose command holds all of the words."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                command = process.cmdline()
+                ours = self.profile.name in command or Path(process.cwd()).is_relative_to(self.folder)
+                if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and all(w in command for w in words):
+                    found.append(process)
+        return found
+
+    def daemon(self) -> list[psutil.Process]:
+        """The daemon: circus, its statistics, the workers and the broker; not the jobs."""
+        return [process for process in self.processes() if process not in self.jobs()]
+
+    def workers(self) -> set[int]:
+        """Process ids of the daemon's workers."""
+        return {process.pid for process in self.processes("daemon", "worker")}
+
+    def feff_in(self, folder: str) -> dict[str, psutil.Process]:
+        """What runs in a job's folder: the job's `script`, FEFF10's `interpreter` and the `stage` at work; missing ones are left out."""
+        roles = {}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.cwd() != folder or process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                if "FEFF10_WORKER_STAGE" in process.environ():
+                    roles["stage"] = process
+                elif str(BIN / "xastruct-feff") in process.cmdline():
+                    roles["script"] = process
+                elif any("FeffPipeline" in word for word in process.cmdline()):
+                    roles["interpreter"] = process
+        return roles
+
+    def count_launches(self, calculation: orm.CalcJobNode) -> int:
+        """How often FEFF was launched in the folder of a calculation."""
+        return self.launches.read_text().splitlines().count(calculation.get_remote_workdir())
+
+    def launch(self, number: int) -> list[orm.WorkChainNode]:
+        """Submit so many XANES of magnesium oxide (4 CPU seconds each)."""
+        crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.212), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+        structure = orm.StructureData(pymatgen=crystal).store()
+        overrides = {"parameters": {"scf_radius": 2.2, "fms_radius": 3.1, "energy_step": 1.0}}
+        build = FeffBaseWorkChain.get_builder_from_protocol
+        chains = [submit(build(self.code, structure, 0, overrides=overrides)) for _ in range(number)]
+        # The connection to a broker that a test is going to kill must not be used again.
+        get_manager().reset_runner()
+        get_manager().reset_broker()
+        return chains
+
+    def hold(self, chain: orm.WorkChainNode) -> dict[str, psutil.Process]:
+        """The processes of a chain's job, FEFF held by SIGSTOP in the middle of its work."""
+
+        def look() -> Any:
+            if not chain.called or not (folder := chain.called[-1].get_remote_workdir()):
+                return None
+            if len(roles := self.feff_in(folder)) < 3:
+                return None
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                os.killpg(os.getpgid(roles["interpreter"].pid), signal.SIGSTOP)
+                # A stage may have ended between the two: then go on to the next.
+                if len(held := self.feff_in(folder)) == 3:
+                    return held
+                os.killpg(os.getpgid(roles["interpreter"].pid), signal.SIGCONT)
+            return None
+
+        return wait_for(f"the FEFF of {chain}", look)
+
+    def finish(self, chains: list[orm.WorkChainNode]) -> None:
+        """Wait until all of the chains are terminated and assert that nothing is left over."""
+        for chain in chains:
+            wait_for(f"the end of {chain}", lambda chain=chain: chain.is_terminated)
+        # A job's shell may take a moment to end after its results were fetched.
+        wait_for("the last process in a job's folder to end", lambda: not self.jobs(), 30)
+        for node in orm.QueryBuilder().append(orm.ProcessNode).all(flat=True):
+            assert node.is_terminated, f"{node} is {node.process_state}"
+            assert not node.is_excepted, f"{node}: {node.exception}"
+            wait_for(f"the seal of {node}", lambda node=node: node.is_sealed, 30)
+            assert node.checkpoint is None
+            if isinstance(node, orm.CalcJobNode):
+                assert {"retrieved", "remote_folder", "output_parameters"} <= set(node.outputs)
+
+    def stop_daemon(self) -> None:
+        """Stop the daemon as a user does, and assert that nothing of the profile runs on."""
+        self.verdi("daemon", "stop", "--timeout", str(int(PATIENCE)))
+        wait_for("the daemon and its workers to end", lambda: not self.processes())
+
+    def jobs(self) -> list[psutil.Process]:
+        """Processes in the scratch folders."""
+        work = str(self.folder / "work")
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if process.cwd().startswith(work):
+                    found.append(process)
+        return found
+
+    def kill_rest(self) -> None:
+        """At the end, whatever a test left."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: Any, aiida_config_factory: Any, aiida_profile_factory: Any) -> Iterator[Site]:
+    """A profile with a running daemon of two workers."""
+    folder = tmp_path_factory.mktemp("kills").resolve()
+    with aiida_config_factory(folder) as config, aiida_profile_factory(config, broker_backend="core.zeromq", name="kills") as profile:
+        config.set_option("transport.task_retry_initial_interval", 1)
+        config.store()
+        site = Site(profile, Path(config.dirpath), folder)
+        try:
+            site.start_daemon()
+            yield site
+        finally:
+            site.kill_rest()
+
+
+def test_feff_killed_at_any_level_ends_in_311_and_runs_again(site: Site) -> None:
+    chains = site.launch(3)
+    for chain, role in zip(chains, ("stage", "interpreter", "script"), strict=True):
+        roles = site.hold(chain)
+        group = os.getpgid(roles["interpreter"].pid)
+        roles[role].kill()
+        # The script may have ended the group by now.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT)
+    site.finish(chains)
+    for chain in chains:
+        assert chain.is_finished_ok, chain.exit_message
+        killed, again = chain.called
+        assert (killed.exit_status, again.exit_status) == (311, 0), killed.exit_message
+        assert site.count_launches(killed) == site.count_launches(again) == 1
+
+
+def reattached(site: Site, chains: list[orm.WorkChainNode], held: list[dict[str, psutil.Process]], since: float) -> None:
+    """Wait until the scheduler was asked about each held job after `since`, let FEFF go on, and assert that it was not run twice."""
+    for chain in chains:
+        wait_for(f"a worker that asks for the job of {chain}", lambda chain=chain: asked(chain.called[-1]) > since)
+    for roles in held:
+        assert all(process.is_running() for process in roles.values())
+        os.killpg(os.getpgid(roles["interpreter"].pid), signal.SIGCONT)
+    site.finish(chains)
+    for chain in chains:
+        assert chain.is_finished_ok, chain.exit_message
+        (calculation,) = chain.called
+        assert site.count_launches(calculation) == 1
+
+
+def asked(calculation: orm.CalcJobNode) -> float:
+    """When a worker last heard of the job from the scheduler, in seconds of the clock; 0 if never."""
+    when = calculation.get_scheduler_lastchecktime()
+    return when.timestamp() if when is not None else 0.0
+
+
+def test_killed_workers_leave_feff_running(site: Site) -> None:
+    chains = site.launch(2)
+    held = [site.hold(chain) for chain in chains]
+    before = site.workers()
+    assert len(before) == 2
+    since = time.time()
+    for number in before:
+        os.kill(number, signal.SIGKILL)
+    reattached(site, chains, held, since)
+    assert not before & site.workers()
+
+
+def test_killed_daemon_finds_its_jobs_again(site: Site) -> None:
+    chains = site.launch(2)
+    held = [site.hold(chain) for chain in chains]
+    since = time.time()
+    # The children first: circus would start workers anew, but not a circus.
+    daemon = site.daemon()
+    assert len(daemon) >= 4
+    for process in daemon:
+        process.kill()
+    wait_for("the daemon's end", lambda: not site.daemon())
+    assert all(process.is_running() for roles in held for process in roles.values())
+    site.start_daemon()
+    reattached(site, chains, held, since)
+
+
+def test_the_store_is_whole_after_all_this(site: Site) -> None:
+    site.stop_daemon()
+    for node in orm.QueryBuilder().append(orm.Node).all(flat=True):
+        node.base.repository.hash()  # reads every file of the node
+    storage = Path(site.profile.storage_config["filepath"])
+    with contextlib.closing(sqlite3.connect(storage / "database.sqlite")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    with Container(storage / "container") as container:
+        assert container.validate().is_valid()
+    assert site.verdi("process", "list", "--raw").split() == []
