@@ -16,9 +16,9 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 from .dataset import SiteTable
 from .errors import DatasetError, ModelError
-from .models.ensemble import Architecture, Ensemble
-from .models.networks import SiteNetwork
+from .models.ensemble import Architecture, Ensemble, Network
 from .models.paths import PathNetwork, path_loss
+from .models.shells import ShellNetwork
 from .models.tasks import Task
 from .paths import PathTable
 
@@ -52,7 +52,7 @@ class SiteModule(lightning.LightningModule):
     def __init__(
         self,
         task: Task,
-        network: SiteNetwork | PathNetwork,
+        network: Network,
         options: TrainingOptions,
         steps: int,
         seed: int,
@@ -128,7 +128,7 @@ class KeepBest(Callback):
         if loss < self.loss:
             self.loss = loss
             network = pl_module.network
-            assert isinstance(network, SiteNetwork | PathNetwork)
+            assert isinstance(network, Network)
             self.state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
@@ -139,6 +139,7 @@ def train_ensemble(
     architecture: Architecture,
     options: TrainingOptions,
     paths: PathTable | None = None,
+    waves: torch.Tensor | None = None,
 ) -> tuple[Ensemble, list[float]]:
     """Train the members of an ensemble one after another, each from its own seed.
 
@@ -148,7 +149,8 @@ def train_ensemble(
         select: rows that decide when to stop.
         architecture: size of the networks.
         options: how to train.
-        paths: scattering paths of sites of `train`, which the network of EXAFS learns from beside the spectra.
+        paths: scattering paths of sites of `train`, which the forward network of EXAFS learns from beside the spectra.
+        waves: of candidate neighbours (`models.shells.candidate_waves`), which the inverse networks of EXAFS compare spectra with.
 
     Returns:
         the ensemble, and each member's best select loss.
@@ -161,7 +163,7 @@ def train_ensemble(
         raise DatasetError(f"{task.label} has {len(train)} sites to train and {len(select)} to select on; at least 20 and 5 are needed.")
     members, losses = [], []
     for index in range(options.members):
-        network, loss = _train_member(task, train, select, architecture, options, options.seed + 1000 * index, paths)
+        network, loss = _train_member(task, train, select, architecture, options, options.seed + 1000 * index, paths, waves)
         members.append(network)
         losses.append(loss)
     return Ensemble(task, members), losses
@@ -175,11 +177,16 @@ def _train_member(
     options: TrainingOptions,
     seed: int,
     paths: PathTable | None,
-) -> tuple[SiteNetwork | PathNetwork, float]:
+    waves: torch.Tensor | None,
+) -> tuple[Network, float]:
     lightning.seed_everything(seed, verbose=False)
     network = architecture.build(task)
     source = task.source(train)
-    network.start_from(task.inputs(source, torch.Generator().manual_seed(seed)), task.start(train))
+    if isinstance(network, ShellNetwork):
+        if waves is None:
+            raise DatasetError(f"{task.label} compares spectra with waves of the forward-EXAFS model; train that one first.")
+        network.waves.copy_(waves)
+    network.start_from(task.inputs(source, torch.Generator().manual_seed(seed)), torch.as_tensor(train.absorber), task.start(train))
     per_epoch = math.ceil(len(train) / options.batch_size)
     own = _Paths(paths, train, task) if paths is not None and isinstance(network, PathNetwork) else None
     module = SiteModule(task, network, options, per_epoch * options.epochs, seed, own)

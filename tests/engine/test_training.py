@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from aiida_xastruct.engine.dataset import MAX_Z
 from aiida_xastruct.engine.errors import DatasetError, ModelError
 from aiida_xastruct.engine.models.ensemble import Architecture
+from aiida_xastruct.engine.models.shells import CANDIDATES
 from aiida_xastruct.engine.models.tasks import Task
+from aiida_xastruct.engine.paths import PATH_K
 from aiida_xastruct.engine.training import TrainingOptions, train_ensemble
 
 SMALL = Architecture(width=16, depth=1, dropout=0.0)
@@ -32,7 +35,8 @@ def test_the_loss_falls(tables, name, kind):
     """A few passes over 120 sites whose answers follow from one number beat the mean of all sites."""
     task = Task(name, kind)
     train, select = tables[kind]
-    ensemble, (best,) = train_ensemble(task, train, select, SMALL, replace(OPTIONS, epochs=40, learning_rate=3e-3))
+    waves = flat_waves() if kind == "EXAFS" else None
+    ensemble, (best,) = train_ensemble(task, train, select, SMALL, replace(OPTIONS, epochs=40, learning_rate=3e-3), waves=waves)
     inputs, target = task.inputs(task.source(select)), task.target(select)
     mean = float(task.loss(task.start(train).expand(len(select), -1), target))
     with torch.inference_mode():
@@ -45,10 +49,22 @@ def test_the_loss_falls(tables, name, kind):
 def test_the_same_seed_gives_the_same_weights(tables, kind):
     """The draws of every epoch are part of it."""
     task = Task("distance", kind)
-    first, second, other = (train_ensemble(task, *tables[kind], SMALL, replace(OPTIONS, seed=seed))[0].members[0] for seed in (3, 3, 4))
+    waves = flat_waves() if kind == "EXAFS" else None
+    trained = [train_ensemble(task, *tables[kind], SMALL, replace(OPTIONS, seed=seed), waves=waves)[0] for seed in (3, 3, 4)]
+    first, second, other = (ensemble.members[0] for ensemble in trained)
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
-    assert not torch.equal(first.enter.weight, other.enter.weight)
+    assert any(not torch.equal(tensor, other.state_dict()[name]) for name, tensor in first.state_dict().items())
+
+
+def flat_waves():
+    """Waves of one size and no phase, for networks that need some."""
+    return torch.stack([torch.ones(MAX_Z, len(CANDIDATES), len(PATH_K)), torch.zeros(MAX_Z, len(CANDIDATES), len(PATH_K))], dim=2)
+
+
+def test_inverse_exafs_needs_waves(tables, refused):
+    with refused(DatasetError, "distance-EXAFS", "forward-EXAFS"):
+        train_ensemble(Task("distance", "EXAFS"), *tables["EXAFS"], SMALL, OPTIONS)
 
 
 def test_members_differ(tables):

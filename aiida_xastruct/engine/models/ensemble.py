@@ -11,7 +11,10 @@ import torch
 from ..errors import ModelError
 from .networks import SiteNetwork
 from .paths import PathNetwork
+from .shells import ShellNetwork
 from .tasks import Task
+
+Network = SiteNetwork | PathNetwork | ShellNetwork
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,12 @@ class Architecture:
     depth: int = 2
     dropout: float = 0.1
 
-    def build(self, task: Task) -> SiteNetwork | PathNetwork:
-        """A network of this size for a task; that of XANES is twice as wide, that of EXAFS paths has its own depth and no dropout."""
+    def build(self, task: Task) -> Network:
+        """A network of this size for a task; forward XANES takes twice the width, and the paths of EXAFS a depth of their own."""
         if task.name == "forward" and task.kind == "EXAFS":
             return PathNetwork(3 * self.width // 4)
+        if task.kind == "EXAFS":
+            return ShellNetwork(task.n_out, task.n_error, self.width, self.depth, self.dropout)
         width = 2 * self.width if task.name == "forward" else self.width
         return SiteNetwork(task.n_in, task.n_out, task.n_error, width, self.depth, self.dropout)
 
@@ -48,7 +53,7 @@ class Prediction:
 class Ensemble:
     """Trained networks of one task."""
 
-    def __init__(self, task: Task, members: Sequence[SiteNetwork | PathNetwork]) -> None:
+    def __init__(self, task: Task, members: Sequence[Network]) -> None:
         if not members:
             raise ModelError(f"the {task.label} model has no networks; train it again.")
         self.task = task
@@ -76,7 +81,7 @@ class Ensemble:
         tensors = {}
         for index, member in enumerate(self.members):
             for name, tensor in member.state_dict().items():
-                kept = tensor if name in ("mean", "scale", "start", "log_mean_free_path") else tensor.half()
+                kept = tensor if name.rpartition(".")[2] in ("mean", "scale", "start", "log_mean_free_path") else tensor.half()
                 tensors[f"{index}.{name}"] = kept.contiguous()
         save_file(tensors, path)
 

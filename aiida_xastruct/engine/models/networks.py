@@ -59,8 +59,8 @@ class SiteNetwork(nn.Module):
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
 
-    def start_from(self, x: torch.Tensor, start: torch.Tensor) -> None:
-        """Set the standardisation from training inputs (n, n_in), and the value to start from (n_out,)."""
+    def start_from(self, x: torch.Tensor, z: torch.Tensor, start: torch.Tensor) -> None:
+        """Set the standardisation from training inputs (n, n_in), and the value to start from (n_out,); all absorbers z alike."""
         self.mean.copy_(x.mean(dim=0))
         self.scale.copy_(x.std(dim=0).clamp(min=1e-2))
         self.start.copy_(start)

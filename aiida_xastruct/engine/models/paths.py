@@ -41,8 +41,8 @@ class PathNetwork(nn.Module):
         k = torch.tensor(EXAFS_GRID, dtype=torch.float32)
         knots = torch.tensor(PATH_K, dtype=torch.float32)
         self.register_buffer("k", k, persistent=False)
-        self.register_buffer("basis", _gaussians(knots, knots), persistent=False)
-        self.register_buffer("to_grid", _gaussians(k, knots), persistent=False)
+        self.register_buffer("basis", gaussians(knots, knots), persistent=False)
+        self.register_buffer("to_grid", gaussians(k, knots), persistent=False)
         self.register_buffer("elements", element_descriptors().clone(), persistent=False)
         self.register_buffer("reach", torch.linspace(1.5, 5.0, 8), persistent=False)
         self.embedding = nn.Embedding(MAX_Z, EMBEDDING)
@@ -60,13 +60,24 @@ class PathNetwork(nn.Module):
         self.log_mean_free_path = nn.Parameter(torch.log(torch.linspace(3.5, 30.0, len(knots))))
         self.log_error = nn.Sequential(nn.Linear(SURROUNDINGS + n_element + 2, 64), nn.SiLU(), nn.Linear(64, 1))
 
-    def start_from(self, x: torch.Tensor, start: torch.Tensor) -> None:
+    def start_from(self, x: torch.Tensor, z: torch.Tensor, start: torch.Tensor) -> None:
         """Nothing to set: the EXAFS equation is the start."""
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Value (b, n_k) and log of the expected error (b, 1), which is learned without moving the value."""
         paths = x.view(len(x), MAX_PATHS, len(PATH_COLUMNS))
         around = self.surroundings(paths)
+        value = self._sum(paths, z, around)
+        loudness = torch.log((value * self.k**2).square().mean(dim=1, keepdim=True) + 1e-3)
+        count = torch.log(paths[..., 3].sum(dim=1, keepdim=True) + 1.0)
+        known = torch.cat([around, self._element(z), loudness, count], dim=1).detach()
+        return value, self.log_error(known).clamp(-7.0, 3.0)
+
+    def chi(self, paths: torch.Tensor, z: torch.Tensor, disorder: torch.Tensor) -> torch.Tensor:
+        """(b, n_k) chi of paths (b, MAX_PATHS, 8) around absorbers (b,), each damped by exp(-2 sigma^2 k^2), sigma^2 (b, MAX_PATHS)."""
+        return self._sum(paths, z, self.surroundings(paths), disorder)
+
+    def _sum(self, paths: torch.Tensor, z: torch.Tensor, around: torch.Tensor, disorder: torch.Tensor | None = None) -> torch.Tensor:
         site, path = torch.nonzero(paths[..., 3] > 0, as_tuple=True)
         own = paths[site, path]
         scattered = self._undamped(own, z[site], around[site]) @ self.to_grid.T
@@ -74,11 +85,9 @@ class PathNetwork(nn.Module):
         phase = 2.0 * half_length * self.k
         chi = scattered[:, 0] * torch.sin(phase) + scattered[:, 1] * torch.cos(phase)
         chi = chi * self._loss(half_length, self.to_grid) * own[:, 3:4] / (self.k * half_length**2)
-        value = chi.new_zeros(len(x), len(self.k)).index_add(0, site, chi)
-        loudness = torch.log((value * self.k**2).square().mean(dim=1, keepdim=True) + 1e-3)
-        count = torch.log(paths[..., 3].sum(dim=1, keepdim=True) + 1.0)
-        known = torch.cat([around, self._element(z), loudness, count], dim=1).detach()
-        return value, self.log_error(known).clamp(-7.0, 3.0)
+        if disorder is not None:
+            chi = chi * torch.exp(-2.0 * disorder[site, path][:, None] * self.k**2)
+        return chi.new_zeros(len(paths), len(self.k)).index_add(0, site, chi)
 
     def amplitude(self, x: torch.Tensor, z: torch.Tensor, geometry: torch.Tensor, site: torch.Tensor) -> torch.Tensor:
         """Amplitudes A of single paths on `PATH_K`, as `engine.paths.PathTable` holds FEFF's.
@@ -93,7 +102,11 @@ class PathNetwork(nn.Module):
             (p, 2, 40) real and imaginary part.
         """
         around = self.surroundings(x.view(len(x), MAX_PATHS, len(PATH_COLUMNS)))
-        scattered = self._undamped(geometry, z[site], around[site]) @ self.basis.T
+        return self.path_amplitude(geometry, z[site], around[site])
+
+    def path_amplitude(self, geometry: torch.Tensor, z: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
+        """(p, 2, 40) amplitudes of paths (p, 8) around absorbers z (p,) in surroundings (p, SURROUNDINGS)."""
+        scattered = self._undamped(geometry, z, around) @ self.basis.T
         return scattered * self._loss(geometry[:, 4:5], self.basis)[:, None]
 
     def surroundings(self, paths: torch.Tensor) -> torch.Tensor:
@@ -135,7 +148,7 @@ class PathNetwork(nn.Module):
         return torch.exp(-2.0 * half_length / mean_free_path)
 
 
-def _gaussians(k: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
+def gaussians(k: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
     """(n, knots) smooth interpolation: Gaussians a knot apart, normalised to a sum of one."""
     weight = torch.exp(-0.5 * ((k[:, None] - knots) / (knots[1] - knots[0])) ** 2)
     return weight / weight.sum(dim=1, keepdim=True)

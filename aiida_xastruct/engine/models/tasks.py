@@ -16,7 +16,7 @@ from ..paths import PATHS_SIZE
 from ..sevennet import SevenNetFeatures
 from ..spectrum import EXAFS_GRID, Kind
 from .density import density_size, neighbour_density
-from .views import choose, draw, view, view_size
+from .views import choose, draw, fourier, view, view_size
 
 TaskName = Literal["forward", "neighbours", "distance"]
 
@@ -91,8 +91,13 @@ class Task:
         return view(draw(choose(source, generator), self.kind, generator), self.kind)
 
     def position(self, source: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """(n, m) what tells how far a question lies from the training data: SevenNet features forward, the view backward."""
-        return source[:, : SevenNetFeatures.size] if self.name == "forward" else inputs
+        """(n, m) what tells how far a question lies from the training data.
+
+        Forward that is SevenNet's features, backward the view of a spectrum, of EXAFS its Fourier transform.
+        """
+        if self.name == "forward":
+            return source[:, : SevenNetFeatures.size]
+        return inputs if self.kind == "XANES" else fourier(inputs)
 
     def start(self, table: SiteTable) -> torch.Tensor:
         """(`n_out`,) the value a network starts from: the mean over all sites, in the network's own scale.

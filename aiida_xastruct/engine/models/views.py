@@ -21,7 +21,7 @@ _K_STEP = float(EXAFS_GRID[1] - EXAFS_GRID[0])
 
 def view_size(kind: str) -> int:
     """Length of the vector that `view` makes."""
-    return 3 * len(XANES_GRID) if kind == "XANES" else 9 * len(R_GRID)
+    return 3 * len(XANES_GRID) if kind == "XANES" else len(EXAFS_GRID)
 
 
 def view(curve: torch.Tensor, kind: str) -> torch.Tensor:
@@ -32,9 +32,8 @@ def view(curve: torch.Tensor, kind: str) -> torch.Tensor:
         kind: XANES or EXAFS.
 
     Returns:
-        (b, `view_size`): for XANES the curve, twice its slope in 1/eV and where there is data; for EXAFS magnitude, real and imaginary
-        part of the windowed Fourier transform of k^2 chi, of all of it and of its halves below and above k = 7, where light and heavy
-        neighbours scatter most.
+        (b, `view_size`): for XANES the curve, twice its slope in 1/eV and where there is data; for EXAFS k^2 chi, which a window takes to
+        zero at both ends of the data.
     """
     known = torch.isfinite(curve)
     filled = torch.where(known, curve, torch.zeros(()))
@@ -44,8 +43,17 @@ def view(curve: torch.Tensor, kind: str) -> torch.Tensor:
         slope = torch.nn.functional.pad(slope, (1, 1))
         return torch.cat([filled, slope, known.float()], dim=1)
     k = _K.to(curve.device)
-    weighted = filled * k**2 * _edge_window(known)
-    low = torch.sigmoid((7.0 - k) / 0.5)
+    return filled * k**2 * _edge_window(known)
+
+
+def fourier(weighted: torch.Tensor) -> torch.Tensor:
+    """Fourier transforms of windowed k^2 chi (b, n_k).
+
+    Returns:
+        (b, 9 n_R) magnitude, real and imaginary part, of all of it and of its halves below and above k = 7, where light and heavy
+        neighbours scatter most.
+    """
+    low = torch.sigmoid((7.0 - _K.to(weighted.device)) / 0.5)
     parts = [_magnitude_and_phase(weighted), _magnitude_and_phase(2.0 * weighted * low), _magnitude_and_phase(2.0 * weighted * (1.0 - low))]
     return torch.cat(parts, dim=1)
 
@@ -79,8 +87,8 @@ def draw(curve: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Te
 
     XANES: shift of 1.5 eV (standard deviation), added Gaussian broadening up to 1.5 eV, gain of 3 %, noise up to 1 %, a range that ends
     early. EXAFS: S0^2 of 0.7 to 1, Debye-Waller factor exp(-2 sigma^2 k^2) with sigma^2 up to 0.012 angstrom^2 (all shells
-    alike), shift of E0 of up to 8 eV either way, noise that grows as k^2-weighted data show it, a range that starts late or ends early.
-    A fifth of the draws changes nothing, so that computed spectra stay in the domain.
+    alike), shift of E0 of up to 8 eV either way (mostly less than 4), noise that grows as k^2-weighted data show it, a range that starts
+    late or ends early. A fifth of the draws changes nothing, so that computed spectra stay in the domain.
 
     Args:
         curve: (b, len(grid)), NaN where there is no data.
@@ -122,7 +130,8 @@ def _draw_xanes(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 
 def _draw_exafs(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     k = _K.to(curve.device)
-    shifted = torch.sqrt((k**2 + ETOK * _uniform(curve, generator, -8.0, 8.0)).clamp(min=1e-6))
+    shift = _uniform(curve, generator, -4.0, 4.0) + _uniform(curve, generator, -4.0, 4.0)
+    shifted = torch.sqrt((k**2 + ETOK * shift).clamp(min=1e-6))
     drawn = resample(curve, (shifted - k[0]) / _K_STEP)
     sigma2 = 0.012 * _uniform(curve, generator) ** 1.5
     drawn = drawn * _uniform(curve, generator, 0.7, 1.0) * torch.exp(-2.0 * sigma2 * k**2)

@@ -99,7 +99,7 @@ def test_a_network_starts_from_the_mean(tables):
     task, table = Task("distance", "XANES"), tables["XANES"]
     network = SMALL.build(task)
     inputs = task.inputs(task.source(table))
-    network.start_from(inputs, task.start(table))
+    network.start_from(inputs, torch.as_tensor(table.absorber), task.start(table))
     value, _ = network.eval()(inputs, torch.as_tensor(table.absorber))
     np.testing.assert_allclose(value[:, 0].detach().numpy(), table.mean_distance.mean(), rtol=1e-5)
 

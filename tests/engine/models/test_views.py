@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_xastruct.engine.models.views import R_GRID, choose, draw, resample, view, view_size
+from aiida_xastruct.engine.models.views import R_GRID, choose, draw, fourier, resample, view, view_size
 from aiida_xastruct.engine.spectrum import ETOK, EXAFS_GRID, XANES_GRID
 
 K = torch.tensor(EXAFS_GRID, dtype=torch.float32)
@@ -23,7 +23,7 @@ def edge():
 
 
 def magnitude(curve):
-    return view(curve, "EXAFS")[0, : len(R_GRID)]
+    return fourier(view(curve, "EXAFS"))[0, : len(R_GRID)]
 
 
 @pytest.mark.parametrize(("kind", "grid"), [("XANES", XANES_GRID), ("EXAFS", EXAFS_GRID)])
@@ -75,7 +75,7 @@ def test_light_and_heavy_neighbours_scatter_into_different_halves():
     n = len(R_GRID)
     early, late = sine(2.0) * (K < 6.5), sine(2.0) * (K > 7.5)
     for curve, strong, weak in ((early, 1, 2), (late, 2, 1)):
-        parts = view(curve, "EXAFS")[0].split(3 * n)
+        parts = fourier(view(curve, "EXAFS"))[0].split(3 * n)
         assert parts[strong][:n].max() > 3 * parts[weak][:n].max()
 
 
