@@ -66,7 +66,7 @@ class FeffCalculation(CalcJob):
     """FEFF on one absorber: XANES by FEFF10, EXAFS by FEFF 8.5L, or whatever `feff.inp` of one's own asks for.
 
     The code is `xastruct-feff`, which runs the FEFF that comes with this package (`aiida_xastruct.tools.codes.bundled_feff_code` makes it
-    on localhost), or any FEFF executable that reads `feff.inp` in its folder and writes `xmu.dat`.
+    on localhost), or any executable of FEFF 6 to 10 that reads `feff.inp` in its folder and writes `xmu.dat`, or paths as FEFF 6L does.
     """
 
     INPUT_FILE = "feff.inp"
@@ -117,6 +117,8 @@ class FeffCalculation(CalcJob):
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write feff.inp and say what to run and to fetch."""
+        from ..engine.feff.path_files import PATH_FILES, PATH_LIST
+
         text = self.inputs.feff_input.get_content() if "feff_input" in self.inputs else self._deck()
         with folder.open(self.INPUT_FILE, "w") as stream:
             stream.write(text)
@@ -128,6 +130,8 @@ class FeffCalculation(CalcJob):
         info.codes_info = [code]
         # FEFF's logs are named by module, and which are there depends on the engine.
         info.retrieve_list = [*self.RETRIEVED, "xastruct-feff.stderr", ("log*.dat", ".", 1)]
+        if "feff_input" in self.inputs:  # FEFF 6L ends with its paths, and leaves their sum to its readers
+            info.retrieve_list += [(PATH_FILES, ".", 1), PATH_LIST, "feff.run"]
         return info
 
     def _deck(self) -> str:
@@ -143,12 +147,11 @@ class FeffCalculation(CalcJob):
             raise InputValidationError(str(error)) from error
 
 
-def request(structure: orm.StructureData, site: int, parameters: FeffParameters) -> Request:
-    """What is asked of FEFF for the absorber at `site`."""
+def request(absorber: str, parameters: FeffParameters) -> Request:
+    """What is asked of FEFF for an absorber."""
     from ..engine.feff.deck import resolve_edge
     from ..engine.feff.outcome import Request
 
-    absorber = structure.get_kind(structure.sites[site].kind_name).symbol
     return Request(absorber, resolve_edge(absorber, parameters.edge), parameters.kind, parameters.to_dict())
 
 

@@ -48,7 +48,8 @@ class FeffParser(Parser):
         if "feff_input" in inputs:
             absorber, edge, kind = read_request(inputs.feff_input.get_content())
             return Request(absorber, edge, kind, {"deck": "own"})
-        return request(inputs.structure, inputs.site.value, feff_parameters(inputs.parameters if "parameters" in inputs else None))
+        absorber = inputs.structure.get_kind(inputs.structure.sites[inputs.site.value].kind_name).symbol
+        return request(absorber, feff_parameters(inputs.parameters if "parameters" in inputs else None))
 
     def _site(self) -> tuple[int | None, int | None]:
         """Index of the absorber and how many sites are equivalent to it; unknown for a deck of one's own."""

@@ -67,6 +67,7 @@ def _localhost() -> orm.Computer:
         ).store()
         computer.set_default_mpiprocs_per_machine(1)
     if not computer.is_configured:
-        computer.configure(safe_interval=0.0)
+        # No login shell: the code has an absolute path, and a user's profile scripts would run each time that AiiDA asks after a job.
+        computer.configure(safe_interval=0.0, use_login_shell=False)
     computer.set_minimum_job_poll_interval(1.0)
     return computer

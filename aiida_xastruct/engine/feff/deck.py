@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from pymatgen.core import Structure
 
 from ..errors import FeffError
@@ -12,6 +13,9 @@ from .parameters import FEFF_EDGES, PROTOCOLS, FeffParameters, Sphere
 
 __all__ = ["ENGINE_MARK", "PROTOCOLS", "FeffParameters", "Sphere", "read_request", "resolve_edge", "write_deck"]
 
+#: eV. Lithium's K edge, at 55 eV, is the shallowest core level; below lie valence shells, and a XANES could start below 0 eV.
+LOWEST_EDGE = 50.0
+
 #: The comment by which `xastruct-feff` knows which engine a deck was written for.
 ENGINE_MARK = "* xastruct engine:"
 
@@ -20,7 +24,8 @@ def resolve_edge(absorber: str, edge: str = "") -> str:
     """The edge to compute for an absorber: the one given, or the one people measure.
 
     Raises:
-        FeffError: for absorbers that FEFF has no spectrum of: H and He (one shell, no scattering theory of use) and Z above 98.
+        FeffError: for absorbers that FEFF has no spectrum of: H and He (one shell, no scattering theory of use) and Z above 98; for
+            an edge below `LOWEST_EDGE`.
         SpectrumError: if the element has no such edge.
     """
     z = atomic_number(absorber)
@@ -31,7 +36,9 @@ def resolve_edge(absorber: str, edge: str = "") -> str:
     if z > 98:
         raise FeffError(f"{absorber} (Z {z}) is beyond the tables of edges and lifetimes; pick an element up to Cf.")
     chosen = edge or edge_of(absorber)
-    tabulated_edge(absorber, chosen)
+    energy = tabulated_edge(absorber, chosen)
+    if energy < LOWEST_EDGE:
+        raise FeffError(f"the {chosen} edge of {absorber} is at {energy:.0f} eV, where there is no core level; pick a deeper edge.")
     return chosen
 
 
@@ -114,21 +121,28 @@ def _potentials(cluster: Cluster, engine: str) -> list[str]:
 
 def _atoms(cluster: Cluster) -> list[str]:
     rows = []
-    for position, potential, distance in zip(cluster.positions, cluster.potentials, cluster.distances, strict=True):
-        x, y, z = position + 0.0  # -0.0 would print a sign that depends on rounding
+    # Rounded first, and zero added: -0.0 would print a sign that depends on the last bit.
+    for (x, y, z), potential, distance in zip(np.round(cluster.positions, 5) + 0.0, cluster.potentials, cluster.distances, strict=True):
         rows.append(f"{x:12.5f} {y:12.5f} {z:12.5f} {potential:3d} {cluster.elements[potential]:<3s} {distance:9.5f}")
     return rows
 
 
+#: Edges by the number of the core hole.
+_HOLES = {"1": "K", "2": "L1", "3": "L2", "4": "L3", "8": "M4", "9": "M5"}
+
+#: Cards of spectra that are not absorption; four letters name a card.
+_OTHER_SPECTRA = ("XES", "DANE", "FPRI", "ELNE", "EXEL", "NRIX", "COMP", "RIXS")
+
+
 def read_request(deck: str) -> tuple[str, str, Kind]:
-    """Absorber, edge and kind that a deck asks for, whoever wrote it.
+    """Absorber, edge and kind that a deck asks for, whoever wrote it; EXAFS where no card says, as in FEFF 6 to 10.
 
     Raises:
-        FeffError: if the deck names no absorber (potential 0) or neither XANES nor EXAFS.
+        FeffError: if the deck has no absorber (potential 0) or several, or asks for another spectrum than XANES and EXAFS.
     """
     from pymatgen.core import Element
 
-    edge, kind, z, block = "K", None, None, ""
+    edge, kind, z, block, absorbers = "K", "EXAFS", None, "", 0
     for line in deck.splitlines():
         words = line.split("*")[0].split("!")[0].split()
         if not words:
@@ -136,18 +150,22 @@ def read_request(deck: str) -> tuple[str, str, Kind]:
         card = words[0].upper()
         if card[0].isalpha():
             block = card
-            if card == "EDGE" and len(words) > 1:
-                edge = words[1].upper()
-            elif card == "HOLE" and len(words) > 1 and words[1].isdigit():
-                edge = {"1": "K", "2": "L1", "3": "L2", "4": "L3", "8": "M4", "9": "M5"}.get(words[1], f"HOLE {words[1]}")
-            elif card.startswith(("XANE", "EXAF")):
-                kind = "XANES" if card.startswith("XANE") else "EXAFS"
+            if card in ("EDGE", "HOLE") and len(words) > 1:
+                edge = _HOLES.get(words[1], words[1].upper())
+            elif card.startswith("XANE"):
+                kind = "XANES"
+            elif card.startswith(_OTHER_SPECTRA):
+                kind = card
         elif block.startswith("POTE") and words[0] == "0" and len(words) > 1 and words[1].isdigit():
             z = int(words[1])
+        elif block.startswith("ATOM") and words[3:4] == ["0"]:
+            absorbers += 1
     if z is None or not 1 <= z <= 103:
         raise FeffError("the deck names no absorber; give potential 0 with its atomic number under POTENTIALS.")
-    if kind is None:
-        raise FeffError("the deck asks for neither XANES nor EXAFS; other spectra cannot be read.")
+    if absorbers > 1:  # FEFF 8 and 10 take one of them without a word
+        raise FeffError(f"More than one absorbing atom: {absorbers} atoms of the deck have potential 0; give it to one.")
+    if kind not in ("XANES", "EXAFS"):
+        raise FeffError(f"the deck asks for {kind}, which is neither XANES nor EXAFS; other spectra cannot be read.")
     if edge not in FEFF_EDGES:
         raise FeffError(f"the deck asks for the edge {edge}; use one of {', '.join(FEFF_EDGES)}.")
     return str(Element.from_Z(z).symbol), edge, "XANES" if kind == "XANES" else "EXAFS"

@@ -16,6 +16,9 @@ CoreHole = Literal["RPA", "FSR", "None"]
 #: Edges that a deck may ask for. L2,3 of 3d and M4,5 of 4f and 5f elements come with a warning: see `spectrum.multiplets`.
 FEFF_EDGES = ("K", "L1", "L2", "L3", "M4", "M5")
 
+#: eV above the Fermi level that a XANES may reach.
+MAX_ENERGY = 300.0
+
 #: Cards that `cards` may add to a deck, and how many values each takes (minimum, maximum). Everything else is either
 #: written by the deck itself or changes what the output files are, which the parser could not read.
 EXTRA_CARDS: dict[str, tuple[int, int]] = {
@@ -152,8 +155,8 @@ class FeffParameters:
         ):
             _check_range(name, getattr(self, name), low, high)
         object.__setattr__(self, "energy_range", tuple(float(value) for value in self.energy_range))
-        if len(self.energy_range) != 2 or not -50 <= self.energy_range[0] < 0 < 25 <= self.energy_range[1] <= 300:
-            raise FeffError(f"energy_range is {self.energy_range}; give (-50 to 0, 25 to 300) eV around the Fermi level.")
+        if len(self.energy_range) != 2 or not -50 <= self.energy_range[0] < 0 < 25 <= self.energy_range[1] <= MAX_ENERGY:
+            raise FeffError(f"energy_range is {self.energy_range}; give (-50 to 0, 25 to {MAX_ENERGY:g}) eV around the Fermi level.")
         _check_cards(self.cards)
 
     @classmethod

@@ -129,6 +129,8 @@ def test_edge_that_an_element_lacks_is_refused():
     assert resolve_edge("Ce", "M5") == "M5"
     with pytest.raises(SpectrumError, match="O has no tabulated M5 edge"):
         resolve_edge("O", "M5")
+    with pytest.raises(FeffError, match="no core level"):
+        resolve_edge("Cu", "M5")
 
 
 @pytest.mark.parametrize("absorber", ["H", "He", "Es"])

@@ -1,0 +1,111 @@
+"""Parser of a batch of FEFF runs: every site is judged as `parsers.feff` judges a job of one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiida import orm
+from aiida.engine import ExitCode
+from aiida.parsers import Parser
+
+from ..calculations.feff import FeffCalculation, feff_parameters, request
+from ..calculations.feff_batch import FeffBatchCalculation, crystals, folder_of
+from ..data.spectrum import SpectrumData
+from .feff import stopped_by_scheduler
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from ..engine.feff.outcome import Outcome
+    from ..engine.spectrum import Spectrum
+
+
+class FeffBatchParser(Parser):
+    """Parser of `FeffBatchCalculation`."""
+
+    def parse(self, **kwargs: Any) -> ExitCode | None:
+        """Attach `spectra` and `statuses`, and say how many sites failed."""
+        import tempfile
+
+        from ..engine.feff.batch import ARCHIVE_FILE, unpack
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            self.retrieved.copy_tree(folder)
+            unpack(folder / ARCHIVE_FILE, folder)
+            return self._parse_folder(folder)
+
+    def _parse_folder(self, folder: Path) -> ExitCode | None:
+        from ..engine.feff.batch import read_report
+        from ..engine.feff.outcome import Outcome, judge
+        from ..engine.structure import symbol
+
+        inputs = {name: getattr(self.node.inputs, name) for name in self.node.inputs}  # each look is a query
+        parameters = feff_parameters(inputs.get("parameters"))
+        refused = json.loads(self.node.base.repository.get_object_content(FeffBatchCalculation.REFUSED))
+        ended, unended = read_report(folder), self._unended(folder)
+        rows = []
+        for name, crystal, sites in crystals(inputs):
+            for site in sites:
+                sub = folder_of(name, site)
+                if sub in refused:
+                    outcome = Outcome("ERROR_INPUT_REFUSED", f"no deck can be written: {refused[sub]}")
+                else:
+                    ask = partial(request, symbol(crystal, site), parameters)
+                    outcome = judge(folder / sub, ask, "", None if sub in ended else unended)
+                output = "" if outcome.spectrum is None else self._attach(name, crystal, site, outcome.spectrum)
+                rows.append(_row(name, site, outcome, output))
+        self.out("statuses", orm.Dict({"sites": rows}))
+        return self._verdict(rows)
+
+    def _attach(self, name: str, crystal: Structure, site: int, spectrum: Spectrum) -> str:
+        """Make a spectrum an output, with the number of sites that it stands for; the label of the output."""
+        from ..engine.structure import multiplicities
+
+        if name:
+            spectrum = replace(spectrum, settings={**spectrum.settings, "structure": name})
+        label = f"spectra.{folder_of(name, site)}"
+        self.out(label, SpectrumData.from_engine(spectrum, site=site, multiplicity=multiplicities(crystal, [site])[0]))
+        return label
+
+    def _verdict(self, rows: list[dict[str, Any]]) -> ExitCode | None:
+        """Exit code of the job."""
+        from ..engine.feff.outcome import TRANSIENT
+
+        bad = [row for row in rows if row["label"]]
+        if not bad:
+            return None
+        stopped = any(row["label"] in TRANSIENT for row in bad)
+        if all(row["label"].startswith("ERROR") for row in rows):
+            code = self.exit_codes.ERROR_NO_SITE_ENDED if stopped else self.exit_codes.ERROR_ALL_SITES_FAILED
+        else:
+            code = self.exit_codes.WARNING_SITES_STOPPED if stopped else self.exit_codes.WARNING_SITES_FAILED
+        return code.format(count=len(bad), reason=f"{bad[0]['structure']} site {bad[0]['site']}: {bad[0]['reason']}".strip())
+
+    def _unended(self, folder: Path) -> tuple[str, str]:
+        """Label and reason of a site that the batch does not say the end of."""
+        if by_scheduler := stopped_by_scheduler(self.node):
+            return by_scheduler
+        from ..engine.feff.batch import REPORT_FILE
+
+        if not (folder / REPORT_FILE).is_file():
+            return "ERROR_NO_OUTPUT", "the code ran no batch, which only xastruct-feff does; see the job's xastruct-feff.stderr."
+        return "ERROR_KILLED", "the job ended before this site did."
+
+
+def _row(name: str, site: int, outcome: Outcome, output: str) -> dict[str, Any]:
+    """What became of a site, as a job of its own would have ended."""
+    status = getattr(FeffCalculation.exit_codes, outcome.label).status if outcome.label else 0
+    return {
+        "structure": name,
+        "site": site,
+        "exit_status": status,
+        "label": outcome.label,
+        "reason": outcome.reason,
+        "output": output,
+        "facts": outcome.facts,
+    }
