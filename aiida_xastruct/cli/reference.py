@@ -115,6 +115,17 @@ def export(state: Path, library: Path) -> None:
     click.echo(export_command(state, library))
 
 
+@reference.command("paths")
+@click.option("--library", type=_STATE, required=True, help="The library that shards of paths are added to.")
+@click.option("--sites", type=click.IntRange(1), default=10, show_default=True, help="Sites of each absorber.")
+@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="FEFF runs at a time.")
+def paths(library: Path, sites: int, cores: int) -> None:
+    """Compute the scattering paths of sites of the library, which the model of EXAFS learns from beside spectra."""
+    from ..engine.reference.command import paths_command
+
+    click.echo(paths_command(library, sites, cores))
+
+
 @reference.command("import")
 @click.option("--library", type=_STATE, help=f"The library to read.  {_DEFAULT_LIBRARY}")
 @click.option("-L", "--label", default="", help="Label of the node.")

@@ -1,4 +1,4 @@
-"""`python -m aiida_xastruct.engine.reference build|status|export|offsets`: the reference library where AiiDA is not installed."""
+"""`python -m aiida_xastruct.engine.reference build|status|export|paths|offsets`: the reference library where AiiDA is not installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import XastructError
 from .build import BuildOptions
-from .command import build_command, export_command, offsets_command, status_command
+from .command import build_command, export_command, offsets_command, paths_command, status_command
 from .library import default_library
 
 
@@ -31,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     build.add_argument("--limit", type=int, help="stop after so many sites")
     status = commands.add_parser("status", help="unique sites by element; failures")
     offsets = commands.add_parser("offsets", help="FEFF's edge minus the tabulated one by element, over the library")
+    paths = commands.add_parser("paths", help="compute the scattering paths of sites of the library, for the model of EXAFS to learn from")
+    paths.add_argument("--library", type=Path, required=True, help="the library folder")
+    paths.add_argument("--sites", type=int, default=10, help="of each absorber (10)")
+    paths.add_argument("--cores", type=int, default=1)
+    paths.add_argument("--seed", type=int, default=0, help="which sites (0)")
     offsets.add_argument("--library", type=Path, required=True, help="the library folder")
     export = commands.add_parser("export", help="write the records that the library lacks as new shards")
     for command, required in ((build, True), (status, False), (export, True)):
@@ -56,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(build_command(options.state, chosen))
         elif options.command == "status":
             print(status_command(options.state, options.library))
+        elif options.command == "paths":
+            print(paths_command(options.library, options.sites, options.cores, options.seed))
         elif options.command == "offsets":
             print(offsets_command(options.library))
         else:

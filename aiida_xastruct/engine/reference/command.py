@@ -12,6 +12,7 @@ from ..errors import XastructError
 from ..spectrum import atomic_number, tabulated_edge
 from .build import BuildOptions, Progress, build
 from .library import count_by_element, export, library_keys, read_reference, shards
+from .scattering import make_paths
 from .state import FAILURES, RECORDS, REJECTED, State, key_of
 
 
@@ -84,6 +85,22 @@ def export_command(state: Path, library: Path) -> str:
     if not written:
         return f"{library} already holds every record of {state}."
     return "\n".join(f"{path} {path.stat().st_size / 1e6:.2f} MB" for path in written)
+
+
+def paths_command(library: Path, sites: int, cores: int = 1, seed: int = 0) -> str:
+    """Compute scattering paths of at most `sites` sites of each absorber, with a progress bar; returns what was written.
+
+    Raises:
+        XastructError: if the library is missing or an option makes no sense.
+    """
+    from rich.progress import track
+
+    if sites < 1 or cores < 1:
+        raise XastructError(f"sites is {sites} and cores is {cores}; give at least 1 of each.")
+    failures: list[str] = []
+    written = make_paths(library, sites, cores, seed, failures, lambda found, total: track(found, "paths", total=total))
+    lines = [f"{path} {path.stat().st_size / 1e6:.2f} MB" for path in written] or [f"{library} already holds these paths."]
+    return "\n".join([*lines, *(f"failed: {reason}" for reason in failures)])
 
 
 def offsets_command(library: Path) -> str:

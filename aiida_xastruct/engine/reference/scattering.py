@@ -18,7 +18,7 @@ import io
 import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +151,12 @@ def _compute(record: ReferenceRecord) -> SitePaths | str:
 
 
 def make_paths(
-    library: Path, per_element: int, cores: int = 1, seed: int = 0, report: Callable[[int, int, str], None] | None = None
+    library: Path,
+    per_element: int,
+    cores: int = 1,
+    seed: int = 0,
+    failures: list[str] | None = None,
+    watch: Callable[[Iterable[SitePaths | str], int], Iterable[SitePaths | str]] = lambda found, _: found,
 ) -> list[Path]:
     """Run FEFF on sites of the library that have no paths yet, and write what it gives as shards into the library.
 
@@ -160,7 +165,8 @@ def make_paths(
         per_element: sites of each absorber, those that the library has already counted.
         cores: processes.
         seed: which sites.
-        report: called with (sites done, sites in all, reason of a failure or nothing).
+        failures: takes the reasons of sites that gave no paths.
+        watch: wraps the results as they come, given their number: a progress bar.
 
     Returns:
         the new shards.
@@ -174,11 +180,11 @@ def make_paths(
     done: list[SitePaths] = []
     written = []
     with ProcessPoolExecutor(cores) as pool:
-        for number, found in enumerate(pool.map(_compute, wanted, chunksize=4), start=1):
+        for found in watch(pool.map(_compute, wanted, chunksize=4), len(wanted)):
             if isinstance(found, SitePaths):
                 done.append(found)
-            if report is not None:
-                report(number, len(wanted), found if isinstance(found, str) else "")
+            elif failures is not None:
+                failures.append(found)
             if len(done) >= SITES_PER_SHARD:
                 written += _write(done, library)
                 done = []
