@@ -22,7 +22,7 @@ from .features import site_rows
 from .metrics import exact, macro_f1, micro_f1, r2, r2_within
 from .models.calibration import DistanceCalibration, NeighbourCalibration, expected_error
 from .prepare import MINIMUM_POINTS, Record, read_jsonl, unfit
-from .sitecache import SiteFacts, compute_facts, structure_hash
+from .sitecache import SiteFacts, StructureFacts, compute_facts, structure_hash
 from .spectrum import FloatArray, Spectrum, atomic_number, find_e0, model_curve, smooth_background, tabulated_edge
 
 
@@ -55,7 +55,7 @@ def evaluate(family: FamilyBundle, spectra: Path, structures: Path, progress: Ca
         else:
             by_structure[structure_hash(record.structure)].append(record)
     for done, records in enumerate(by_structure.values(), start=1):
-        facts = compute_facts(records[0].structure, sorted({record.site for record in records}))
+        facts = _facts(records)
         for record in records:
             if facts.refused:
                 refuse(facts.refused)
@@ -82,6 +82,14 @@ def evaluate(family: FamilyBundle, spectra: Path, structures: Path, progress: Ca
     result["refused"] = dict(refused)
     result["n"] = sum(len(own) for own in rows.values())
     return result
+
+
+def _facts(records: list[Record]) -> StructureFacts:
+    """Of the sites of records of one structure; an exam goes on whatever the libraries below make of a damaged structure."""
+    try:
+        return compute_facts(records[0].structure, sorted({record.site for record in records}))
+    except Exception as error:  # pymatgen, spglib and torch each have their own
+        return StructureFacts(1, "", f"the structure cannot be worked on ({type(error).__name__})", {})
 
 
 class _Row:

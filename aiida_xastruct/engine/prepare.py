@@ -59,6 +59,8 @@ class Record:
 def unfit(record: Record) -> str:
     """Why a record is no question that the models answer; empty if it is one."""
     absorber = record.spectrum.absorber
+    if not record.structure[record.site].is_ordered:
+        return "site is disordered"
     if atomic_number(absorber) != record.structure[record.site].specie.Z:
         return "absorber is not at the site"
     if multiplets(absorber, record.spectrum.edge):
@@ -137,7 +139,7 @@ def read_jsonl_structures(path: Path, refuse: Callable[[str], None] | None = Non
     for row in _lines(path, refuse):
         try:
             found[row["material_id"]] = Structure(row["lattice"], row["species"], row["frac"])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except Exception as error:  # pymatgen has its own, beside KeyError, TypeError and ValueError
             if refuse is None:
                 raise DatasetError(
                     f"a line of {path.name} is no structure ({error}); each needs material_id, lattice, species and frac."

@@ -248,6 +248,32 @@ def test_lines_that_are_no_records_do_not_end_the_exam(tiny_family, crystal, tmp
     assert sum(result["refused"].values()) == 6
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"species": [{"Cu": 0.5, "Ni": 0.5}] * 4}, "site is disordered"),
+        ({"species": ["Cu"] * 3 + [{"Cu": 0.5, "Ni": 0.5}]}, "disordered"),
+        ({"lattice": [[0.0] * 3] * 3}, "no volume"),
+        ({"lattice": [[float("nan"), 0, 0], [0, 3.6, 0], [0, 0, 3.6]]}, ""),
+        ({"frac": [[float("nan")] * 3] * 4}, ""),
+        ({"frac": [[0.0, 0.0, 0.0]] * 4}, "0.00 angstrom apart"),
+        ({"species": ["Cu"] * 3 + ["Xx"]}, "Xx"),
+        ({"species": ["Cu"] * 3}, ""),
+    ],
+)
+def test_damaged_structures_do_not_end_the_exam(tiny_family, crystal, tmp_path, change, reason):
+    """The same spectrum on a sound and on a damaged crystal: one is used, one is counted."""
+    spectra, structures = copper(crystal, tmp_path, rows=[{}, {"material_id": "mp-31"}])
+    with gzip.open(structures, "rt") as stream:
+        sound = json.loads(stream.read())
+    with gzip.open(structures, "wt") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in (sound, {**sound, "material_id": "mp-31", **change}))
+    result = evaluate(FamilyBundle.load(tiny_family[0]), spectra, structures)
+    assert result["n"] == 1
+    assert sum(result["refused"].values()) >= 1
+    assert reason in " ".join(result["refused"])
+
+
 def test_exam_and_answer_are_one(tiny_family, crystal, tmp_path):
     """What is measured is what a user is told: the named neighbours, the set and the interval of `infer`."""
     files = copper(crystal, tmp_path, rows=[{}])
