@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ModelError
+from ..sevennet import SevenNetFeatures
 from .networks import SiteNetwork
 from .paths import PathNetwork
 from .shells import ShellNetwork
@@ -26,13 +27,15 @@ class Architecture:
     dropout: float = 0.1
 
     def build(self, task: Task) -> Network:
-        """A network of this size for a task; forward XANES takes twice the width, and the paths of EXAFS a depth of their own."""
+        """A network of this size for a task; forward XANES takes twice the width and half of SevenNet's scalars, EXAFS its own."""
         if task.name == "forward" and task.kind == "EXAFS":
             return PathNetwork(3 * self.width // 4)
         if task.kind == "EXAFS":
             return ShellNetwork(task.n_out, task.n_error, self.width, self.depth, self.dropout)
-        width = 2 * self.width if task.name == "forward" else self.width
-        return SiteNetwork(task.n_in, task.n_out, task.n_error, width, self.depth, self.dropout)
+        if task.name == "forward":
+            n_half = len(SevenNetFeatures.scalars)
+            return SiteNetwork(task.n_in, task.n_out, task.n_error, 2 * self.width, self.depth, self.dropout, n_half)
+        return SiteNetwork(task.n_in, task.n_out, task.n_error, self.width, self.depth, self.dropout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ class Ensemble:
         tensors = {}
         for index, member in enumerate(self.members):
             for name, tensor in member.state_dict().items():
-                kept = tensor if name.rpartition(".")[2] in ("mean", "scale", "start", "log_mean_free_path") else tensor.half()
+                kept = tensor if name.rpartition(".")[2] in ("mean", "scale", "start", "seen", "log_mean_free_path") else tensor.half()
                 tensors[f"{index}.{name}"] = kept.contiguous()
         save_file(tensors, path)
 
