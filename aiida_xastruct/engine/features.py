@@ -30,9 +30,9 @@ def neighbour_rows(structure: Structure, sites: Sequence[int]) -> NDArray[np.flo
     if len(sites) == 0:
         return rows.reshape(0, 2 * MAX_NEIGHBOURS)
     numbers = np.array([site.specie.Z for site in structure])
-    centre, neighbour, _, distance = structure.get_neighbor_list(NEIGHBOUR_RADIUS, [structure[site] for site in sites], exclude_self=True)
+    centre, neighbour, _, distance = structure.get_neighbor_list(NEIGHBOUR_RADIUS, [structure[site] for site in sites])
     for row in range(len(sites)):
-        own = np.flatnonzero(centre == row)
+        own = np.flatnonzero((centre == row) & (distance > 1e-3))  # the list holds the site itself
         nearest = own[np.argsort(distance[own], kind="stable")[:MAX_NEIGHBOURS]]
         rows[row, 0, : len(nearest)] = distance[nearest]
         rows[row, 1, : len(nearest)] = numbers[neighbour[nearest]]

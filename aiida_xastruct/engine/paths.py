@@ -154,9 +154,9 @@ def path_rows(structure: Structure, sites: Sequence[int]) -> NDArray[np.float32]
         return rows.reshape(0, PATHS_SIZE)
     numbers = np.array([site.specie.Z for site in structure])
     centres = [structure[site] for site in sites]
-    centre, neighbour, image, distance = structure.get_neighbor_list(PATH_RADIUS, centres, exclude_self=True)
+    centre, neighbour, image, distance = structure.get_neighbor_list(PATH_RADIUS, centres)
     for row, site in enumerate(centres):
-        own = np.flatnonzero(centre == row)
+        own = np.flatnonzero((centre == row) & (distance > 1e-3))  # the list holds the site itself
         own = own[np.argsort(distance[own], kind="stable")[:_MAX_ATOMS]]
         positions = structure.lattice.get_cartesian_coords(structure.frac_coords[neighbour[own]] + image[own]) - site.coords
         paths = paths_around(positions, numbers[neighbour[own]])

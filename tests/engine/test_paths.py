@@ -55,6 +55,14 @@ def test_a_site_without_neighbours_has_no_paths():
     assert path_rows(COPPER, []).shape == (0, PATHS_SIZE)
 
 
+@pytest.mark.parametrize("site", [0, 3, 4, 7])
+def test_a_site_is_not_its_own_neighbour(site):
+    paths = paths_of(ROCK_SALT, site)
+    assert paths[:, 4:7].min() > 2.0
+    single = some(paths, PathKind.SINGLE)
+    assert single[single[:, 4].argmin(), 3] == 6
+
+
 def test_turning_the_crystal_changes_nothing():
     turned = COPPER.copy()
     turned.apply_operation(_rotation(), fractional=False)
