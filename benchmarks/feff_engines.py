@@ -2,7 +2,7 @@
 
     python benchmarks/feff_engines.py
 
-FEFF 6L as xraylarch ships it ends with its paths (feffNNNN.dat); larch sums them. Its deck has a HOLE card and no EDGE card, and
+FEFF 6L as xraylarch ships it ends with its paths (feffNNNN.dat), which are summed here. Its deck has a HOLE card and no EDGE card, and
 knows neither S02 nor EXAFS. It estimates the Fermi level differently, so its k starts elsewhere: R2 is given as it is and with E0 moved.
 """
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.engine.feff import FeffParameters, compute, write_deck
+from aiida_xastruct.engine.feff.path_files import sum_paths
 from aiida_xastruct.engine.feff.programs import environment, executable
 from aiida_xastruct.engine.spectrum import ETOK, chi_k
 
@@ -43,9 +44,6 @@ def by_spectrum(structure: Structure, engine: str) -> NDArray[np.float64]:
 
 def by_paths(structure: Structure) -> NDArray[np.float64]:
     """The chi on `K` by FEFF 6L."""
-    from larch import Group
-    from larch.xafs import feffpath, path2chi
-
     deck = write_deck(structure, 0, FeffParameters(kind="EXAFS", engine="feff8l"))
     edge = {"K": 1, "L3": 4}[re.search(r"EDGE (\S+)", deck)[1]]
     deck = re.sub(r"EDGE \S+", f"HOLE {edge} 1.0", deck)
@@ -54,14 +52,8 @@ def by_paths(structure: Structure) -> NDArray[np.float64]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "feff.inp").write_text(deck)
         subprocess.run([executable("feff6l")], cwd=folder, env=environment(), check=True, capture_output=True)
-        paths = sorted(Path(folder).glob("feff[0-9][0-9][0-9][0-9].dat"))
-        total = np.zeros_like(K)
-        for path in paths:
-            single = feffpath(str(path))
-            group = Group()
-            path2chi(single, k=np.arange(0.0, 20.01, 0.05), group=group)
-            total += np.interp(K, single.k, single.chi)
-    return total
+        k, chi, _, _ = sum_paths(Path(folder))
+    return np.asarray(np.interp(K, k, chi))
 
 
 def agreement(curve: NDArray[np.float64], other: NDArray[np.float64], shift: float = 0.0) -> float:

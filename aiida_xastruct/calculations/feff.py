@@ -40,10 +40,21 @@ def _check_inputs(value: Any, namespace: Any) -> str | None:
         return "give either `structure` and `site`, or `feff_input` with a deck of your own."
     if deck is not None:
         given = [name for name in ("site", "parameters") if value.get(name) is not None]
-        return f"`{given[0]}` has no effect beside `feff_input`; leave it out." if given else None
+        return f"`{given[0]}` has no effect beside `feff_input`; leave it out." if given else _check_deck(deck.get_content())
     if value.get("site") is None:
         return "`site` is missing; give the 0-based index of the absorbing atom in `structure`."
     return _check_absorber(structure, value["site"].value, value.get("parameters"))
+
+
+def _check_deck(deck: str) -> str | None:
+    from ..engine.errors import XastructError
+    from ..engine.feff.deck import check_own_deck
+
+    try:
+        check_own_deck(deck)
+    except XastructError as error:
+        return str(error)
+    return None
 
 
 def _check_absorber(structure: orm.StructureData, site: int, parameters: orm.Dict | None) -> str | None:

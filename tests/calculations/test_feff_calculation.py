@@ -83,6 +83,14 @@ def test_hydrogen_and_missing_edges_are_refused(prepare):
         prepare(structure=water, site=2, parameters={"edge": "L9"})
 
 
+def test_own_deck_with_two_absorbers_is_refused(prepare):
+    # FEFF10 computes one of them, with exit status 0.
+    deck = "EXAFS\nPOTENTIALS\n0 29 Cu\n1 29 Cu\nATOMS\n0 0 0 0 Cu\n1.8 1.8 0 0 Cu * second\n0 1.8 1.8 1 Cu\n"
+    with pytest.raises(ValueError, match="2 atoms of the deck have potential 0"):
+        prepare(feff_input=orm.SinglefileData.from_string(deck, filename="feff.inp"))
+    assert prepare(feff_input=orm.SinglefileData.from_string(deck.replace("1.8 1.8 0 0", "1.8 1.8 0 1"), filename="feff.inp"))
+
+
 def test_disordered_site_is_refused(prepare, aiida_profile_clean):
     alloy = orm.StructureData(pymatgen=Structure(Lattice.cubic(3.0), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]]))
     with pytest.raises(ValueError, match="disordered"):

@@ -134,15 +134,32 @@ _HOLES = {"1": "K", "2": "L1", "3": "L2", "4": "L3", "8": "M4", "9": "M5"}
 _OTHER_SPECTRA = ("XES", "DANE", "FPRI", "ELNE", "EXEL", "NRIX", "COMP", "RIXS")
 
 
+def check_own_deck(deck: str) -> None:
+    """Refuse a deck of a user's own that FEFF would misread without a word.
+
+    Raises:
+        FeffError: if several atoms have potential 0, of which FEFF10 takes one for the absorber.
+    """
+    absorbers, block = 0, ""
+    for line in deck.splitlines():
+        words = line.split("*")[0].split("!")[0].split()
+        if words and words[0][0].isalpha():
+            block = words[0].upper()
+        elif block.startswith("ATOM") and words[3:4] == ["0"]:
+            absorbers += 1
+    if absorbers > 1:
+        raise FeffError(f"{absorbers} atoms of the deck have potential 0, the absorber's; give it to one and another one to the others.")
+
+
 def read_request(deck: str) -> tuple[str, str, Kind]:
     """Absorber, edge and kind that a deck asks for, whoever wrote it; EXAFS where no card says, as in FEFF 6 to 10.
 
     Raises:
-        FeffError: if the deck has no absorber (potential 0) or several, or asks for another spectrum than XANES and EXAFS.
+        FeffError: if the deck names no absorber (potential 0), or asks for another spectrum than XANES and EXAFS.
     """
     from pymatgen.core import Element
 
-    edge, kind, z, block, absorbers = "K", "EXAFS", None, "", 0
+    edge, kind, z, block = "K", "EXAFS", None, ""
     for line in deck.splitlines():
         words = line.split("*")[0].split("!")[0].split()
         if not words:
@@ -158,12 +175,8 @@ def read_request(deck: str) -> tuple[str, str, Kind]:
                 kind = card
         elif block.startswith("POTE") and words[0] == "0" and len(words) > 1 and words[1].isdigit():
             z = int(words[1])
-        elif block.startswith("ATOM") and words[3:4] == ["0"]:
-            absorbers += 1
     if z is None or not 1 <= z <= 103:
         raise FeffError("the deck names no absorber; give potential 0 with its atomic number under POTENTIALS.")
-    if absorbers > 1:  # FEFF 8 and 10 take one of them without a word
-        raise FeffError(f"More than one absorbing atom: {absorbers} atoms of the deck have potential 0; give it to one.")
     if kind not in ("XANES", "EXAFS"):
         raise FeffError(f"the deck asks for {kind}, which is neither XANES nor EXAFS; other spectra cannot be read.")
     if edge not in FEFF_EDGES:

@@ -12,6 +12,7 @@ from ..errors import XastructError
 from ..spectrum import Kind, Spectrum, multiplets
 from .diagnose import diagnose
 from .output import read_folder
+from .path_files import has_paths
 from .runner import RUN_FILE, cut_short
 
 #: Logs beside FEFF's own that may name a cause.
@@ -73,7 +74,7 @@ def judge(folder: Path, ask: Callable[[], Request], scheduler: str = "", stopped
     """
     facts = _run_facts(folder)
     killed = cut_short(folder)  # then a table may lack its end, however whole it looks
-    if killed or not (folder / "xmu.dat").is_file():
+    if killed or not ((folder / "xmu.dat").is_file() or has_paths(folder)):
         label, reason = _cause(folder, scheduler)
         if stopped is not None and label in ("ERROR_NO_OUTPUT", "ERROR_KILLED"):
             label, reason = stopped
@@ -105,6 +106,8 @@ def judge(folder: Path, ask: Callable[[], Request], scheduler: str = "", stopped
 def _settings(spectrum: Spectrum, facts: Mapping[str, Any], physics: str) -> dict[str, Any]:
     """Settings that go with the spectrum: FEFF's own edge and cross section, which sums over edges need, and what it leaves out."""
     kept = {name: facts[name] for name in ("edge_energy_ev", "edge_cross_section") if name in facts}
+    if "version" not in facts and "program" in facts:
+        kept["program"] = f"{facts['program']} (own executable)"
     return {**spectrum.settings, **kept, **({"warnings": [f"{physics}; do not train on it."]} if physics else {})}
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FeffError, SpectrumError
-from ..spectrum import Kind, Spectrum, tabulated_edge
+from ..spectrum import ETOK, Kind, Spectrum, tabulated_edge
 from .diagnose import scf_settled
 from .offsets import EDGE_OFFSETS
+from .path_files import has_paths, sum_paths
 
 #: A spectrum whose edge lies farther than this from table + FEFF's own offset is another element's, edge's or a broken potential's.
 EDGE_TOLERANCE = 15.0
@@ -42,12 +43,14 @@ class FeffResult:
 
 
 def read_table(text: str, columns: int) -> NDArray[np.float64]:
-    """Numbers of a FEFF table, (n, columns); comment lines start with #.
+    """Numbers of a FEFF table, (n, columns); comment lines start with #, and FEFF 6's end with a line of dashes and one of names.
 
     Raises:
         FeffError: if the table is empty, cut off, or holds what is no number (FEFF prints stars and NaN where a format overflows).
     """
-    rows = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = text.splitlines()
+    rule = next((number for number, line in enumerate(lines) if line.lstrip().startswith("-----")), -2)
+    rows = [line.split() for line in lines[rule + 2 :] if line.strip() and not line.lstrip().startswith("#")]
     if not rows:
         raise FeffError("the output table holds no numbers; FEFF stopped before its last module, see its logs.")
     try:
@@ -142,6 +145,8 @@ def read_folder(folder: Path | str, absorber: str, edge: str, kind: Kind, settin
     """
     folder = Path(folder)
     path = folder / "xmu.dat"
+    if has_paths(folder):
+        return _read_paths(folder, absorber, edge, kind, settings)
     if not path.is_file():
         raise FeffError(f"FEFF wrote no xmu.dat; {last_words(folder)}")
     spectrum = read_xmu(path.read_text(errors="replace"), absorber, edge, kind, settings)
@@ -151,6 +156,28 @@ def read_folder(folder: Path | str, absorber: str, edge: str, kind: Kind, settin
     edge_energy = float(np.interp(0.0, table[:, 2], table[:, 0]))
     facts["edge_energy_ev"] = round(edge_energy, 3)
     return FeffResult(spectrum, facts, tuple(check(spectrum, edge_energy)))
+
+
+def _read_paths(folder: Path, absorber: str, edge: str, kind: Kind, settings: Mapping[str, Any] | None) -> FeffResult:
+    """The spectrum of FEFF 6L, whose paths know neither mu0 nor the energy of the edge: mu0 is one, the edge where the table has it."""
+    if kind != "EXAFS":
+        raise FeffError("FEFF left paths and no xmu.dat, and paths make no XANES; ask for EXAFS, or use a FEFF that computes XANES.")
+    k, chi, program, count = sum_paths(folder)
+    e0 = tabulated_edge(absorber, edge)
+    spectrum = Spectrum(
+        energy=e0 + k**2 / ETOK,
+        mu=1.0 + chi,
+        mu0=np.ones_like(chi),
+        absorber=absorber,
+        edge=edge,
+        kind="EXAFS",
+        method="feff",
+        energy_reference="nominal",
+        normalisation="flat",
+        e0=e0,
+        settings=dict(settings or {}),
+    )
+    return FeffResult(spectrum, {"program": program, "paths": count}, tuple(check(spectrum, e0)))
 
 
 def last_words(folder: Path) -> str:
@@ -185,6 +212,8 @@ def check(spectrum: Spectrum, edge_energy: float) -> list[str]:
     mu = spectrum.mu if spectrum.kind == "XANES" else spectrum.mu[spectrum.energy >= edge_energy + 15.0]
     if len(mu) and (mu.min() < -0.2 or mu.max() > 30.0):
         problems.append(f"mu runs from {mu.min():.2f} to {mu.max():.2f} edge steps.")
+    if spectrum.energy_reference == "nominal":
+        return problems
     shift = edge_energy - tabulated_edge(spectrum.absorber, spectrum.edge)
     offset, tolerance = edge_offset(spectrum.absorber, spectrum.edge)
     if abs(shift - offset) > tolerance:

@@ -158,5 +158,9 @@ def test_request_of_a_deck(rock_salt):
     assert read_request("HOLE 9 1.0\nXANES 4\nPOTENTIALS\n0 58 Ce\n1 8 O\nATOMS\n0 0 0 0\n") == ("Ce", "M5", "XANES")
     with pytest.raises(FeffError, match="no absorber"):
         read_request("EXAFS\nPOTENTIALS\n1 8 O\n")
-    with pytest.raises(FeffError, match="neither XANES nor EXAFS"):
-        read_request("POTENTIALS\n0 8 O\n")
+    # FEFF 6 has no EXAFS card, and none is needed later; FEFF 8 and later take the hole's number for an edge too.
+    assert read_request("EDGE 4\nPOTENTIALS\n0 78 Pt\n") == ("Pt", "L3", "EXAFS")
+    with pytest.raises(FeffError, match="asks for XES"):
+        read_request("XES\nPOTENTIALS\n0 8 O\n")
+    with pytest.raises(FeffError, match="the edge 5"):
+        read_request("HOLE 5\nPOTENTIALS\n0 8 O\n")
