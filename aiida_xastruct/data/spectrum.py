@@ -24,7 +24,7 @@ class SpectrumData(ArrayData):
     Arrays in the repository:
         spectrum: (n, 2) absolute photon energy in eV, strictly increasing, and mu in the unit that `normalisation` names.
         mu0: (n,) atomic background in the unit of mu, where the source gives one.
-        band: (n, 2) lower and upper limit of mu that hold the truth in 90 % of cases; of a learned model only.
+        band: (n, 2) lower and upper limit of mu that hold the truth as often as the answer says (`coverage`); of a learned model only.
 
     Everything else is an attribute, always present (null where unknown), so that it can be queried.
 
@@ -138,7 +138,7 @@ class SpectrumData(ArrayData):
             spectrum: what to store.
             site: index of the absorbing site in its structure, from 0.
             multiplicity: number of equivalent sites that the spectrum stands for.
-            band: (n, 2) lower and upper limit of mu that hold the truth in 90 % of cases.
+            band: (n, 2) lower and upper limit of mu that hold the truth in the share of cases that the answer states.
             kwargs: passed on to the node (`label`, `user`, ...).
         """
         return cls(
