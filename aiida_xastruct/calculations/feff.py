@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from aiida import orm
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec
 
 from ..data.spectrum import SpectrumData
+from .recovery import RecoveringCalcJob
 
 if TYPE_CHECKING:
     from ..engine.feff.outcome import Request
@@ -73,7 +73,7 @@ def _check_absorber(structure: orm.StructureData, site: int, parameters: orm.Dic
     return None
 
 
-class FeffCalculation(CalcJob):
+class FeffCalculation(RecoveringCalcJob):
     """FEFF on one absorber: XANES by FEFF10, EXAFS by FEFF 8.5L, or whatever `feff.inp` of one's own asks for.
 
     The code is `xastruct-feff`, which runs the FEFF that comes with this package (`aiida_xastruct.tools.codes.bundled_feff_code` makes it

@@ -11,11 +11,11 @@ from aiida import orm
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.exceptions import InputValidationError
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec
 
 from ..data.spectrum import SpectrumData
 from .feff import _check_absorber, _check_parameters, feff_parameters
+from .recovery import RecoveringCalcJob
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -89,7 +89,7 @@ def crystals(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Structure, list[i
         raise StructureError(f"the file of structures has none named {next(iter(wanted))!r}; correct `sites`.")
 
 
-class FeffBatchCalculation(CalcJob):
+class FeffBatchCalculation(RecoveringCalcJob):
     """FEFF on many absorbers in one job: each (structure, site) pair in a sub-folder of its own, one after the other or some at a time.
 
     A site that fails, hangs or is killed leaves the others alone; `statuses` says what became of each, and each spectrum is a node of its

@@ -97,6 +97,21 @@ def test_disordered_site_is_refused(prepare, aiida_profile_clean):
         prepare(structure=alloy, site=0)
 
 
+def test_a_lost_remote_folder_is_made_up_for(aiida_profile_clean, aiida_code_installed, rock_salt):
+    # What a daemon worker leaves that is killed after the upload and before it stores the output.
+    code = aiida_code_installed(default_calc_job_plugin="xastruct.feff", filepath_executable="/bin/true")
+    process = instantiate_process(get_manager().get_runner(), FeffCalculation, code=code, structure=rock_salt, site=0)
+    process.node.set_remote_workdir("/scratch/of/the/job")
+    assert "remote_folder" not in process.outputs
+    process.parse()
+    process.update_outputs()
+    folder = process.node.outputs.remote_folder
+    assert (folder.get_remote_path(), folder.computer.uuid) == ("/scratch/of/the/job", code.computer.uuid)
+    again = instantiate_process(get_manager().get_runner(), FeffCalculation, code=code, structure=rock_salt, site=0)
+    assert again.parse().status == FeffCalculation.exit_codes.ERROR_NO_RETRIEVED_FOLDER.status
+    assert "remote_folder" not in again.outputs
+
+
 def test_exit_codes_follow_the_house_rule():
     codes = {name: code.status for name, code in FeffCalculation.exit_codes.items() if code.status >= 300}
     assert all(300 <= status < 400 for name, status in codes.items() if name.startswith("ERROR"))

@@ -37,6 +37,9 @@ RUN_FILE = "xastruct-feff.json"
 #: Standard error of FEFF's programs. Where it is there and `RUN_FILE` is not, the run was killed: see `cut_short`.
 ERROR_FILE = "xastruct-feff.err"
 
+#: Locked by the `xastruct-feff` that is at work in a folder.
+LOCK_FILE = ".xastruct-feff.lock"
+
 #: CPU seconds after which a program hangs. FEFF 8.5L's potentials take one second, or, for some rare-earth metals, never end.
 CPU_LIMITS = {"feff8l_pot": 60, "feff8l_xsph": 120}
 
@@ -238,6 +241,38 @@ def compute(
     return FeffResult(result.spectrum, {**result.facts, **facts}, result.problems)
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Wait until no other `xastruct-feff` is at work in `folder`, and keep others waiting; gives whether there was one."""
+    import fcntl
+
+    try:
+        lock = (folder / LOCK_FILE).open("w")
+    except OSError:  # no such folder, or none to write to: `run` says so
+        yield False
+        return
+    with lock:
+        followed = False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("xastruct-feff: another one is at work in this folder; waiting for it.", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            followed = True
+        except OSError:  # a file system without locks
+            pass
+        yield followed
+
+
+def _ended_well(folder: Path) -> dict[str, Any] | None:
+    """Facts of the run in `folder` if it came to a good end."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return facts if "error" not in facts and (folder / "xmu.dat").is_file() else None
+
+
 def _stop(number: int, _frame: object) -> None:
     """End with the status that a shell gives to a program that a signal ended; FEFF's programs end on the way out."""
     with contextlib.suppress(OSError):  # the terminal may be gone
@@ -270,7 +305,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, help="stop after so many seconds")
     options = parser.parse_args(arguments)
     try:
-        facts = run(options.folder, options.engine, timeout=options.timeout)
+        with _alone(Path(options.folder)) as followed:
+            # A daemon that is killed while it submits a job submits it again: two of them in one folder.
+            done = _ended_well(Path(options.folder)) if followed else None
+            facts = done or run(options.folder, options.engine, timeout=options.timeout)
     except XastructError as error:
         print(f"xastruct-feff: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT if "feff.inp in" in str(error) else EXIT_FAILED

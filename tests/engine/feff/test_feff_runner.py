@@ -15,7 +15,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.engine.errors import FeffError
-from aiida_xastruct.engine.feff import FeffParameters, compute, run, write_deck
+from aiida_xastruct.engine.feff import FeffParameters, compute, read_folder, run, write_deck
 from aiida_xastruct.engine.feff.runner import RUN_FILE, cut_short, engine_of, main
 
 SCRIPT = str(Path(sys.executable).parent / "xastruct-feff")
@@ -169,6 +169,24 @@ def test_nohup_goes_on(tmp_path, long_deck):
         script.wait(2)
     script.terminate()
     assert script.wait(60) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_second_run_in_a_folder_waits_for_the_first(tmp_path, rock_salt, killed):
+    folder = tmp_path / "run"
+    deck = write_deck(rock_salt, 0, FeffParameters(scf_radius=2.2, fms_radius=3.1, energy_step=1.0))
+    first = start(folder, deck, "log1.dat")
+    second = subprocess.Popen([SCRIPT, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "another one is at work" in second.stderr.readline()
+    if killed:
+        first.kill()
+    said, errors = second.communicate(timeout=300)
+    assert (second.returncode, errors) == (0, "")
+    assert said.startswith("FEFF 10")
+    assert first.wait(10) == (-signal.SIGKILL if killed else 0)
+    # What the first one left is taken; only if it was killed FEFF runs again.
+    assert (folder / "xastruct-feff.out").read_text().count("Launching FEFF") == (2 if killed else 1)
+    assert read_folder(folder, "Mg", "K", "XANES").problems == ()
 
 
 def test_a_failure_says_how_it_ended(tmp_path, rock_salt):
