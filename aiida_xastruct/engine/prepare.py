@@ -16,7 +16,7 @@ from pymatgen.core import Structure
 from .dataset import LEAST_SHIFT, MAX_Z, MOST_SHIFT, THERMAL_DRAWS, WIDE_GRID, Dataset, Holdout, SiteTable
 from .errors import DatasetError, SpectrumError
 from .features import site_rows
-from .paths import PathTable
+from .paths import PATHS_SIZE, PathTable, loudest_chi
 from .reference import read_reference
 from .reference.library import K_GRID
 from .reference.scattering import SitePaths
@@ -306,8 +306,11 @@ class _Builder:
         shift = e0 - tabulated_edge(record.spectrum.absorber, record.spectrum.edge)
         if record.spectrum.kind == "XANES" and not LEAST_SHIFT <= shift <= MOST_SHIFT:
             return self._drop("edge far from the tabulated energy")
+        row = self._row(record, facts, site, curve, e0, formula)
+        if record.spectrum.kind == "EXAFS" and _too_loud(curve, row["features"]):
+            return self._drop("louder than its neighbours can scatter")
         self._seen.add(identity)
-        self._rows[record.spectrum.kind].append(self._row(record, facts, site, curve, e0, formula))
+        self._rows[record.spectrum.kind].append(row)
         return None
 
     def _row(self, record: Record, facts: StructureFacts, site: SiteFacts, curve: Any, e0: float, formula: str) -> dict[str, Any]:
@@ -349,6 +352,12 @@ class _Builder:
                 columns[name] = columns[name].astype(np.float32)
             tables[kind] = SiteTable(**columns)
         return Dataset(self._described, self._engines, tables)
+
+
+def _too_loud(chi: FloatArray, features: NDArray[np.float32]) -> bool:
+    """Whether FEFF's chi on `EXAFS_GRID` is more than all paths of the site in phase could make."""
+    used = (EXAFS_GRID >= 8.0) & np.isfinite(chi)
+    return bool((np.abs(chi[used]) > loudest_chi(features[-PATHS_SIZE:], EXAFS_GRID[used])).any())
 
 
 def _thermal(record: Record) -> NDArray[np.float32]:

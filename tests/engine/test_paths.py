@@ -10,7 +10,17 @@ from pymatgen.core import Lattice, Structure
 from aiida_xastruct.engine.feff import compute
 from aiida_xastruct.engine.feff.deck import FeffParameters
 from aiida_xastruct.engine.models.paths import PathNetwork, path_loss
-from aiida_xastruct.engine.paths import MAX_PATHS, PATH_COLUMNS, PATH_K, PATHS_SIZE, PathKind, PathTable, path_rows, paths_around
+from aiida_xastruct.engine.paths import (
+    MAX_PATHS,
+    PATH_COLUMNS,
+    PATH_K,
+    PATHS_SIZE,
+    PathKind,
+    PathTable,
+    loudest_chi,
+    path_rows,
+    paths_around,
+)
 from aiida_xastruct.engine.reference.scattering import feff_paths
 from aiida_xastruct.engine.spectrum import chi_k
 
@@ -94,6 +104,14 @@ def test_our_paths_with_feffs_amplitudes_are_feffs_spectrum(structure, site):
     used = (PATH_K >= 3) & (PATH_K <= 12)
     true = (np.interp(PATH_K, k, feff) * PATH_K**2)[used]
     assert 1 - ((chi * PATH_K**2)[used] - true).var() / true.var() > 0.95
+
+
+@pytest.mark.parametrize("structure", [COPPER, ROCK_SALT])
+def test_feff_stays_below_the_loudest_chi(structure):
+    k, feff = chi_k(compute(structure, 0, FeffParameters(kind="EXAFS")).spectrum)
+    bound = loudest_chi(path_rows(structure, [0])[0], k[k > 8])
+    share = (np.abs(feff[k > 8]) / bound).max()
+    assert 0.02 < share < 0.9
 
 
 def test_paths_of_chosen_sites_are_renumbered():
