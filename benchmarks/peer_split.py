@@ -219,8 +219,8 @@ def table(result: dict[str, Any]) -> str:
         return "\n".join(lines)
     names = list(folds[0][ELEMENTS[0]]["errors"])
     lines += [
-        f"Cross-validation over materials, {len(folds)} of {FOLDS} folds, networks to a fold: {result['fold_members']}. MSE over that of the "
-        "mean spectrum.",
+        f"Cross-validation over materials, {len(folds)} of {FOLDS} folds, networks to a fold: {result['fold_members']}. MSE over that of "
+        "the mean spectrum.",
         "",
         f"| absorber | sites | {' | '.join(name for name in names if name != 'mean spectrum')} |",
         "|---|---|" + "---|" * (len(names) - 1),
