@@ -14,6 +14,7 @@ from ..data.spectrum import SpectrumData
 if TYPE_CHECKING:
     from ..engine.feff.outcome import Request
 
+
 class FeffParser(Parser):
     """Parser of `FeffCalculation`."""
 

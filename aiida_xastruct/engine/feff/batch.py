@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import FeffError
+from .programs import engine_version
 from .runner import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, _process_group, main
 
 #: What became of each site: `{"wall_seconds": ..., "cores": ..., "sites": {sub-folder: Ran}}`, written at the start and after each.
@@ -95,6 +96,10 @@ def run_batch(
         _write_report(folder, ended, cores, time.monotonic() - started)
         if report is not None:
             report(site.name, ran)
+
+    for engine in ("feff8l", "feff10"):
+        with contextlib.suppress(FeffError):  # a site that needs it says so
+            engine_version(engine)  # found once, before the sites fork, not once in each
 
     with _process_group() as group:
         while waiting or running:
