@@ -204,7 +204,7 @@ class ModelBundle:
             raise SpectrumError("the spectrum covers too little of the range that models work on; measure further above the edge.")
         absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
         inputs = self.task.inputs(torch.as_tensor(curves)[:, None])
-        return self.ensemble(inputs, torch.as_tensor(absorber)), self.outside(inputs, absorber)
+        return self.ensemble(inputs, torch.as_tensor(absorber)), self.outside(self.task.position(inputs, inputs), absorber)
 
     def neighbours(self, spectra: Sequence[Spectrum], elements_present: Collection[str] | None = None) -> list[NeighbourAnswer]:
         """Elements of the first shell.

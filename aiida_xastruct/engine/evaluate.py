@@ -182,7 +182,7 @@ def _inverse(family: FamilyBundle, rows: list[_Row], kind: str) -> tuple[dict[st
             "n": len(rows),
         },
     }
-    return result, [bool(reason) for reason in far.outside(inputs, absorber)]
+    return result, [bool(reason) for reason in far.outside(far.task.position(inputs, inputs), absorber)]
 
 
 def _truth(rows: list[_Row]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
