@@ -196,6 +196,7 @@ def site(tmp_path_factory: Any, aiida_config_factory: Any, aiida_profile_factory
             site.kill_rest()
 
 
+@pytest.mark.slow
 def test_feff_killed_at_any_level_ends_in_311_and_runs_again(site: Site) -> None:
     chains = site.launch(3)
     for chain, role in zip(chains, ("stage", "interpreter", "script"), strict=True):
