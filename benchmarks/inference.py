@@ -130,7 +130,7 @@ def page(found: dict[str, Any]) -> str:
         "",
         "Printed by `python benchmarks/inference.py --table inference.json` from what the same script measured; its head says how.",
         f"{found['sites']} sites, one of each of so many absorbers, crystals of {found['atoms_median']:.0f} atoms (median); one thread.",
-        f"FEFF gave {found['FEFF XANES sites']} XANES (fast) and {found['FEFF EXAFS sites']} EXAFS of the same sites. On a GPU: unmeasured.",
+        f"FEFF gave {found['FEFF XANES sites']} XANES (fast) and {found['FEFF EXAFS sites']} EXAFS of these sites. On a GPU: unmeasured.",
         "",
         "| | CPU ms a site | sites a second | times FEFF |",
         "|---|---|---|---|",
