@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import FeffError
 from .programs import engine_version
-from .runner import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, _process_group, main
+from .runner import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, main, process_group
 
 #: What became of each site: `{"wall_seconds": ..., "cores": ..., "sites": {sub-folder: Ran}}`, written at the start and after each.
 REPORT_FILE = "xastruct-feff-batch.json"
@@ -101,7 +101,7 @@ def run_batch(
         with contextlib.suppress(FeffError):  # a site that needs it says so
             engine_version(engine)  # found once, before the sites fork, not once in each
 
-    with _process_group() as group:
+    with process_group() as group:
         while waiting or running:
             left = None if total is None else total - (time.monotonic() - started)
             while waiting and len(running) < cores and (left is None or left > 0):

@@ -28,6 +28,8 @@ class PathFile:
     Attributes:
         degeneracy: number of such paths.
         half_length: angstrom.
+        positions: (legs, 3) of the atoms on the way, the absorber among them at the origin, angstrom.
+        numbers: their atomic numbers.
         k: (n,) 1/angstrom, from FEFF's Fermi level.
         amplitude: (n,) mag[feff] times the reduction factor, angstrom.
         phase: (n,) real[2*phc] + phase[feff], radian.
@@ -37,6 +39,8 @@ class PathFile:
 
     degeneracy: float
     half_length: float
+    positions: NDArray[np.float64]
+    numbers: tuple[int, ...]
     k: NDArray[np.float64]
     amplitude: NDArray[np.float64]
     phase: NDArray[np.float64]
@@ -52,16 +56,20 @@ def read_path(text: str) -> PathFile:
     """
     lines = text.splitlines()
     try:
-        head = next(line for line in lines if "nleg, deg, reff" in line)
+        head = next(number for number, line in enumerate(lines) if "nleg, deg, reff" in line)
         start = next(number for number, line in enumerate(lines) if "real[2*phc]" in line) + 1
-        _, degeneracy, half_length = (float(word) for word in head.replace("#", " ").split()[:3])
+        legs, degeneracy, half_length = (float(word) for word in lines[head].replace("#", " ").split()[:3])
+        # A line of headings, then x, y, z, potential and atomic number of each atom.
+        atoms = [line.replace("#", " ").split() for line in lines[head + 2 : head + 2 + int(legs)]]
+        positions = np.array([[float(word) for word in atom[:3]] for atom in atoms])
+        numbers = tuple(int(atom[4]) for atom in atoms)
         table = np.array([[float(word) for word in line.split()[:7]] for line in lines[start:] if line.strip()])
         k, central, size, phase, reduction, mean_free_path, momentum = table.T
-    except (StopIteration, ValueError) as error:
+    except (StopIteration, IndexError, ValueError) as error:
         raise FeffError(f"a file of one of FEFF's paths is damaged ({error}); run FEFF again.") from error
     if not np.isfinite(table).all() or not (np.diff(k) > 0).all() or len(k) < 4:
         raise FeffError("a file of one of FEFF's paths holds values that are not finite or not in order; run FEFF again.")
-    return PathFile(degeneracy, half_length, k, size * reduction, central + phase, momentum, mean_free_path)
+    return PathFile(degeneracy, half_length, positions, numbers, k, size * reduction, central + phase, momentum, mean_free_path)
 
 
 def path_chi(path: PathFile, k: NDArray[np.float64], sigma2: float = 0.0) -> NDArray[np.float64]:

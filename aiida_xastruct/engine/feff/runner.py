@@ -87,7 +87,7 @@ def run(
         return {"engine": chosen, "version": version, **seconds}
 
     try:
-        with _process_group() as group:
+        with process_group() as group:
             for command in _commands(chosen, modules, own_deck=marked is None):
                 left = None if timeout is None else timeout - (time.monotonic() - started)
                 _execute(command, folder, left, group)
@@ -135,7 +135,7 @@ _GUARD = ("/bin/sh", "-c", "trap '' HUP INT TERM; read nothing; kill -KILL 0")
 
 
 @contextlib.contextmanager
-def _process_group() -> Iterator[int]:
+def process_group() -> Iterator[int]:
     """Id of a process group for FEFF's programs, all of which end with the block, or with this process if that is killed in it."""
     # Not a session of its own: Linux's autogroup scheduling shares the processor out by session, where nice would have no effect.
     quiet = subprocess.DEVNULL

@@ -29,6 +29,7 @@ from pymatgen.core import Structure
 
 from ..errors import DatasetError, FeffError, XastructError
 from ..feff.deck import FeffParameters, write_deck
+from ..feff.path_files import PATH_FILES, PathFile, read_path
 from ..feff.runner import run
 from ..paths import PATH_K, PathKind
 from .library import CITATION, MAX_BYTES, PATHS_PREFIX, ReferenceRecord, read_reference
@@ -68,7 +69,7 @@ def feff_paths(structure: Structure, site: int, timeout: float = 300.0) -> tuple
         folder = Path(scratch)
         (folder / "feff.inp").write_text(deck)
         facts = run(folder, timeout=timeout)
-        read = [_read_path(path.read_text()) for path in sorted(folder.glob("feff[0-9]*.dat"))]
+        read = [_known(read_path(path.read_text())) for path in sorted(folder.glob(PATH_FILES))]
     known = [found for found in read if found is not None]
     if not known:
         raise FeffError("FEFF wrote no paths.")
@@ -76,40 +77,23 @@ def feff_paths(structure: Structure, site: int, timeout: float = 300.0) -> tuple
     return np.array(geometry, dtype=np.float32), np.array(amplitude, dtype=np.float32), str(facts["version"])
 
 
-def _read_path(text: str) -> tuple[list[float], NDArray[np.float64]] | None:
-    """Geometry and amplitude of a feffNNNN.dat; None for a path over three atoms.
-
-    Its columns are k, the absorber's phase 2 delta_c, |f|, arg f, reduction factor, mean free path (angstrom) and real momentum.
-
-    Raises:
-        FeffError: if the file is cut off.
-    """
-    lines = text.splitlines()
-    try:
-        rule = next(number for number, line in enumerate(lines) if line.strip() and set(line.strip()) == {"-"})
-        table = next(number for number, line in enumerate(lines) if "real[2*phc]" in line)
-        legs, degeneracy, half_length = (float(word) for word in lines[rule + 1].split()[:3])
-        atoms = [line.split()[:5] for line in lines[rule + 2 : table] if line.split()[:1] and line.split()[0].lstrip("-")[0].isdigit()]
-        positions = np.array([[float(word) for word in atom[:3]] for atom in atoms])
-        numbers = [int(atom[4]) for atom in atoms]
-        columns = np.array([[float(word) for word in line.split()] for line in lines[table + 1 :] if line.strip()]).T
-        k, central, size, phase, reduction, mean_free_path = columns[:6]
-    except (StopIteration, IndexError, ValueError) as error:
-        raise FeffError(f"a path file of FEFF is damaged ({error}); run it again.") from error
-    geometry = _geometry(int(legs), degeneracy, half_length, positions, numbers)
+def _known(path: PathFile) -> tuple[list[float], NDArray[np.float64]] | None:
+    """Geometry and amplitude (2, 40) of a path; None if it is of another kind than `PathKind`."""
+    geometry = _geometry(path)
     if geometry is None:
         return None
-    angle = np.interp(PATH_K, k, np.unwrap(central)) + np.interp(PATH_K, k, np.unwrap(phase))
-    loss = np.exp(-2.0 * half_length / np.interp(PATH_K, k, mean_free_path))
-    magnitude = np.interp(PATH_K, k, size) * np.interp(PATH_K, k, reduction) * loss
+    angle = np.interp(PATH_K, path.k, path.phase)
+    loss = np.exp(-2.0 * path.half_length / np.interp(PATH_K, path.k, path.mean_free_path))
+    magnitude = np.interp(PATH_K, path.k, path.amplitude) * loss
     return geometry, np.stack([magnitude * np.cos(angle), magnitude * np.sin(angle)])
 
 
-def _geometry(legs: int, degeneracy: float, half_length: float, positions: NDArray[np.float64], numbers: list[int]) -> list[float] | None:
-    """`PATH_COLUMNS` of a path whose first atom is the absorber at the origin; None for other kinds than `PathKind`."""
+def _geometry(path: PathFile) -> list[float] | None:
+    """`PATH_COLUMNS` of a path; None if it is of another kind than `PathKind`."""
+    # The absorber may stand at either end of FEFF's list.
+    legs, start = len(path.numbers), int(np.linalg.norm(path.positions, axis=1).argmin())
+    positions, numbers = np.roll(path.positions, -start, axis=0), np.roll(path.numbers, -start)
     r = np.linalg.norm(positions, axis=1)
-    if r[0] > 1e-3 or legs != len(numbers):
-        return None
     if legs == 2:
         kind, first, second = PathKind.SINGLE, 1, 1
     elif legs == 3:
@@ -123,7 +107,8 @@ def _geometry(legs: int, degeneracy: float, half_length: float, positions: NDArr
     if kind != PathKind.FOCUS and r[first] > r[second]:
         first, second = second, first
     between = float(np.linalg.norm(positions[first] - positions[second]))
-    return [float(kind), numbers[first], numbers[second], degeneracy, half_length, float(r[first]), float(r[second]), between]
+    z = int(numbers[first]), int(numbers[second])
+    return [float(kind), *z, path.degeneracy, path.half_length, float(r[first]), float(r[second]), between]
 
 
 def balanced(records: Iterator[ReferenceRecord], per_element: int, seed: int = 0) -> list[ReferenceRecord]:
