@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.engine.errors import FeffError
 from aiida_xastruct.engine.feff import FeffParameters, compute, read_folder, run, write_deck
@@ -104,10 +103,9 @@ def long_deck(rock_salt) -> str:
 
 
 @pytest.fixture
-def endless_deck() -> str:
-    """Gadolinium metal, whose potentials never end in FEFF 8.5L."""
-    crystal = Structure(Lattice.hexagonal(3.6315, 5.777), ["Gd", "Gd"], [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]])
-    return write_deck(crystal, 0, FeffParameters(kind="EXAFS"))
+def many_paths_deck(rock_salt) -> str:
+    """All paths of up to eight legs and 12 angstrom, on which FEFF 8.5L is busy for half a minute."""
+    return write_deck(rock_salt, 0, FeffParameters(kind="EXAFS", path_radius=12.0, path_legs=8, cards={"CRITERIA": [0, 0]}))
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
@@ -116,9 +114,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes ar
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize("engine", ["feff10", "feff8l"])
-def test_no_feff_outlives_the_script(tmp_path, engine, number, long_deck, endless_deck):
+def test_no_feff_outlives_the_script(tmp_path, engine, number, long_deck, many_paths_deck):
     folder = tmp_path / "run"
-    script = start(folder, long_deck if engine == "feff10" else endless_deck, "log1.dat", stderr=subprocess.PIPE, text=True)
+    script = start(folder, long_deck if engine == "feff10" else many_paths_deck, "log1.dat", stderr=subprocess.PIPE, text=True)
     script.send_signal(number)
     _, words = script.communicate(timeout=60)
     if number == signal.SIGKILL:
