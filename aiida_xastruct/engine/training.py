@@ -95,7 +95,7 @@ class SiteModule(lightning.LightningModule):
 class _Paths:
     """Random batches of scattering paths, for the amplitudes of a `PathNetwork`.
 
-    Spectra alone reach the same accuracy in four times the epochs (5509 sites: median R2 0.46 after 9 epochs, with paths first 0.83).
+    A spectrum is the sum of some eighty paths; with each path known by itself, far fewer epochs reach the same accuracy.
     """
 
     def __init__(self, table: PathTable, sites: SiteTable, task: Task) -> None:

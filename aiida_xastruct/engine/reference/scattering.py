@@ -1,7 +1,7 @@
 """Single scattering paths out of FEFF, for networks to learn how pairs of elements scatter.
 
-A spectrum is the sum of some eighty paths and says little of each. FEFF knows each of them; a network that learns amplitudes from paths and
-spectra together needs a tenth of the spectra. Shards `paths-<hash>.h5` lie beside those of the spectra, of sites of the library.
+A spectrum is the sum of some eighty paths and says little of each. FEFF knows each of them, and a network learns amplitudes
+from paths and spectra together. Shards `paths-<hash>.h5` lie beside those of the spectra, of sites of the library.
 
 | dataset | shape, type | what |
 | --- | --- | --- |
