@@ -54,8 +54,8 @@ class EdgeShifts:
         program's own elements where they lie on both sides, else among those of all programs; 0 where no element of the edge has any.
         """
         own = self.by_engine.get(engine, {})
-        if element in own:
-            return float(own[element])
+        if element in own or (not own and element in self.usual):
+            return float((own or self.usual)[element])
         z, edge = atomic_number(element), edge_of(element)
         for known in (own, self.usual):
             points = sorted((atomic_number(name), value) for name, value in known.items() if edge_of(name) == edge)
