@@ -148,7 +148,7 @@ def _loudest(paths: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def loudest_chi(row: NDArray[np.floating], k: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What |chi(k)| around a site cannot exceed: all its paths in phase, each scattering with an amplitude of 1 angstrom.
+    """What the size of chi(k) around a site cannot exceed: all its paths in phase, each scattering with an amplitude of 1 angstrom.
 
     Amplitudes stay below 1 angstrom from k = 8 on; FEFF's own spectra of 6,709 sites reach 0.11 of this bound (median) to 0.8 there, but
     for one, which FEFF got wrong.
