@@ -143,23 +143,18 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def build_command(table: Path) -> Callable[[Path], list[str]]:
+    """Function that gives the command of a build of that source into a state folder, EXAFS in a fixed order."""
+    program = [sys.executable, "-m", "aiida_xastruct.engine.reference", "build"]
+    return lambda state: [*program, "--state", str(state), "--source", "npz", "--path", str(table), "--kinds", "EXAFS", "--seed", "1"]
+
+
+@pytest.fixture(scope="session")
+def built(build_command: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """State folder of a finished build of that source: EXAFS of the four sorts of site."""
     from aiida_xastruct.engine.reference.state import State
 
     folder = tmp_path_factory.mktemp("state")
     # In its own process: a build lowers its priority for good.
-    command = [
-        sys.executable,
-        "-m",
-        "aiida_xastruct.engine.reference",
-        "build",
-        "--state",
-        str(folder),
-        "--source",
-        "npz",
-        "--path",
-        str(table),
-    ]
-    subprocess.run([*command, "--kinds", "EXAFS", "--seed", "1"], check=True, capture_output=True, timeout=240)
+    subprocess.run(build_command(folder), check=True, capture_output=True, timeout=240)
     return State(folder)

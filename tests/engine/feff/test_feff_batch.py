@@ -35,25 +35,6 @@ def outcome(folder: Path, name: str, absorber: str = "Mg", edge: str = "K"):
     return judge(folder / name, lambda: Request(absorber, edge, "EXAFS", {}))
 
 
-def processes_in(folder: Path) -> list[int]:
-    """Processes whose working folder is `folder` or one in it."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if folder.resolve() in [path := (entry / "cwd").resolve(), *path.parents] and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
-def left_after(seconds: float, folder: Path) -> list[int]:
-    deadline = time.monotonic() + seconds
-    while processes_in(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return processes_in(folder)
-
-
 @pytest.mark.parametrize("cores", [1, 3])
 def test_a_failing_site_leaves_the_others_alone(tmp_path, rock_salt, cores):
     deck = write_deck(rock_salt, 0, EXAFS)
@@ -78,13 +59,13 @@ def test_a_site_gives_what_it_gives_alone(tmp_path, rock_salt):
     assert (folder / "packed" / "xmu.dat").read_text() == (tmp_path / "elsewhere" / "alone" / "xmu.dat").read_text()
 
 
-def test_a_site_that_is_too_slow_is_stopped(tmp_path, rock_salt):
+def test_a_site_that_is_too_slow_is_stopped(tmp_path, rock_salt, left_after):
     folder = write(tmp_path, a=write_deck(rock_salt, 0, SLOW), b=write_deck(rock_salt, 0, EXAFS))
     ended = run_batch(folder, timeout=8)
     assert (ended["a"].status, ended["b"].status) == (1, 0)
     assert ended["a"].wall_seconds < 30
     assert outcome(folder, "a").label == "ERROR_OUT_OF_WALLTIME"
-    assert left_after(10, folder) == []
+    assert left_after(10, folder, below=True) == []
 
 
 def test_what_does_not_fit_into_the_total_is_not_started(tmp_path, rock_salt):
@@ -97,16 +78,16 @@ def test_what_does_not_fit_into_the_total_is_not_started(tmp_path, rock_salt):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_all_ends_with_the_batch_and_what_is_done_is_kept(tmp_path, rock_salt, number):
+def test_all_ends_with_the_batch_and_what_is_done_is_kept(tmp_path, rock_salt, number, left_after, processes_in):
     folder = write(tmp_path / "job", a=write_deck(rock_salt, 0, EXAFS), b=write_deck(rock_salt, 0, SLOW), c=write_deck(rock_salt, 4, EXAFS))
     batch = subprocess.Popen([SCRIPT, "batch", str(folder)], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (folder / "b" / "log1.dat").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert processes_in(folder), "the second site did not start"
+    assert processes_in(folder, below=True), "the second site did not start"
     batch.send_signal(number)
     batch.wait(30)
-    assert left_after(20, folder) == []
+    assert left_after(20, folder, below=True) == []
     assert set(read_report(folder)) == {"a"}
     (tmp_path / "read").mkdir()
     unpack(folder / ARCHIVE_FILE, tmp_path / "read")
@@ -115,7 +96,7 @@ def test_all_ends_with_the_batch_and_what_is_done_is_kept(tmp_path, rock_salt, n
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
-def test_a_killed_site_leaves_the_others_alone(tmp_path, rock_salt):
+def test_a_killed_site_leaves_the_others_alone(tmp_path, rock_salt, left_after):
     folder = write(tmp_path / "job", a=write_deck(rock_salt, 0, SLOW), b=write_deck(rock_salt, 0, EXAFS))
     batch = subprocess.Popen([SCRIPT, "batch", str(folder)], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -127,7 +108,7 @@ def test_a_killed_site_leaves_the_others_alone(tmp_path, rock_salt):
     assert batch.wait(120) == 1
     assert {name: ran.status for name, ran in read_report(folder).items()} == {"a": -signal.SIGKILL, "b": 0}
     assert outcome(folder, "a").label == "ERROR_KILLED"
-    assert left_after(10, folder) == []
+    assert left_after(10, folder, below=True) == []
 
 
 def test_a_cut_off_archive_gives_the_sites_before_the_cut(tmp_path, rock_salt):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_old_output_never_passes_for_new(tmp_path, rock_salt):
     assert not (tmp_path / "xmu.dat").exists()
 
 
-def test_time_limit(tmp_path, rock_salt):
+def test_time_limit(tmp_path, rock_salt, left_after):
     (tmp_path / "feff.inp").write_text(write_deck(rock_salt, 0, FeffParameters(scf_radius=4.3, fms_radius=5.0)))
     started = time.monotonic()
     with pytest.raises(FeffError, match="ran out of time"):
@@ -63,37 +64,22 @@ def test_time_limit(tmp_path, rock_salt):
     assert left_after(10, tmp_path) == []
 
 
-def workers_in(folder: Path) -> list[int]:
-    """Processes whose working folder is `folder`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if (entry / "cwd").resolve() == folder.resolve() and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+@pytest.fixture
+def start(processes_in) -> Callable[..., subprocess.Popen]:
+    """Function that gives a running `xastruct-feff`, once `log` is there: the log of a module that takes at least half a minute."""
 
+    def started(folder: Path, deck: str, log: str, **options) -> subprocess.Popen:
+        folder.mkdir()
+        (folder / "feff.inp").write_text(deck)
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        script = subprocess.Popen([SCRIPT, str(folder)], cwd=folder.parent, **(quiet | options))
+        deadline = time.monotonic() + 60
+        while not (folder / log).exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert processes_in(folder), "FEFF did not start"
+        return script
 
-def left_after(seconds: float, folder: Path) -> list[int]:
-    """Processes that are still there after so many seconds; a kill takes a moment to be carried out."""
-    deadline = time.monotonic() + seconds
-    while workers_in(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return workers_in(folder)
-
-
-def start(folder: Path, deck: str, log: str, **options) -> subprocess.Popen:
-    """A running `xastruct-feff`, once `log` is there: the log of a module that takes at least half a minute."""
-    folder.mkdir()
-    (folder / "feff.inp").write_text(deck)
-    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    script = subprocess.Popen([SCRIPT, str(folder)], cwd=folder.parent, **(quiet | options))
-    deadline = time.monotonic() + 60
-    while not (folder / log).exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert workers_in(folder), "FEFF did not start"
-    return script
+    return started
 
 
 @pytest.fixture
@@ -114,9 +100,10 @@ needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes ar
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize("engine", ["feff10", "feff8l"])
-def test_no_feff_outlives_the_script(tmp_path, engine, number, long_deck, many_paths_deck):
+def test_no_feff_outlives_the_script(tmp_path, engine, number, long_deck, many_paths_deck, start, left_after):
     folder = tmp_path / "run"
-    script = start(folder, long_deck if engine == "feff10" else many_paths_deck, "log1.dat", stderr=subprocess.PIPE, text=True)
+    deck, log = (long_deck, "log1.dat") if engine == "feff10" else (many_paths_deck, "log4.dat")
+    script = start(folder, deck, log, stderr=subprocess.PIPE, text=True)
     script.send_signal(number)
     _, words = script.communicate(timeout=60)
     if number == signal.SIGKILL:
@@ -129,12 +116,12 @@ def test_no_feff_outlives_the_script(tmp_path, engine, number, long_deck, many_p
 
 
 @needs_proc
-def test_stages_end_when_script_and_interpreter_are_killed_at_once(tmp_path, long_deck):
+def test_stages_end_when_script_and_interpreter_are_killed_at_once(tmp_path, long_deck, start, processes_in, left_after):
     folder = tmp_path / "run"
     script = start(folder, long_deck, "log1.dat")
-    interpreter = [number for number in workers_in(folder) if b"FeffPipeline" in Path(f"/proc/{number}/cmdline").read_bytes()]
+    interpreter = [number for number in processes_in(folder) if b"FeffPipeline" in Path(f"/proc/{number}/cmdline").read_bytes()]
     assert len(interpreter) == 1
-    assert len(workers_in(folder)) > 1, "no stage of FEFF10 is at work"
+    assert len(processes_in(folder)) > 1, "no stage of FEFF10 is at work"
     for number in (script.pid, *interpreter):
         os.kill(number, signal.SIGKILL)
     script.wait(60)
@@ -142,7 +129,7 @@ def test_stages_end_when_script_and_interpreter_are_killed_at_once(tmp_path, lon
 
 
 @needs_proc
-def test_closing_the_terminal_ends_feff(tmp_path, long_deck):
+def test_closing_the_terminal_ends_feff(tmp_path, long_deck, processes_in, left_after):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "feff.inp").write_text(long_deck)
@@ -152,7 +139,7 @@ def test_closing_the_terminal_ends_feff(tmp_path, long_deck):
     deadline = time.monotonic() + 60
     while not (folder / "log1.dat").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert workers_in(folder), "FEFF did not start"
+    assert processes_in(folder), "FEFF did not start"
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
@@ -160,7 +147,7 @@ def test_closing_the_terminal_ends_feff(tmp_path, long_deck):
 
 
 @needs_proc
-def test_nohup_goes_on(tmp_path, long_deck):
+def test_nohup_goes_on(tmp_path, long_deck, start):
     script = start(tmp_path / "run", long_deck, "log1.dat", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     script.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -170,7 +157,7 @@ def test_nohup_goes_on(tmp_path, long_deck):
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_second_run_in_a_folder_waits_for_the_first(tmp_path, rock_salt, killed):
+def test_a_second_run_in_a_folder_waits_for_the_first(tmp_path, rock_salt, killed, start):
     folder = tmp_path / "run"
     deck = write_deck(rock_salt, 0, FeffParameters(scf_radius=2.2, fms_radius=3.1, energy_step=1.0))
     first = start(folder, deck, "log1.dat")

@@ -68,20 +68,8 @@ def test_xanes_gets_its_share():
     assert _choose({"XANES": iter(())}, progress, [], mix=0.0, exafs_only=True) == "XANES"
 
 
-def test_build_goes_on_where_it_was_stopped(table, built, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "aiida_xastruct.engine.reference",
-        "build",
-        "--state",
-        str(tmp_path),
-        "--source",
-        "npz",
-        "--path",
-        str(table),
-    ]
-    command += ["--kinds", "EXAFS", "--seed", "1"]
+def test_build_goes_on_where_it_was_stopped(build_command, built, tmp_path):
+    command = build_command(tmp_path)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     state = State(tmp_path)
     deadline = time.monotonic() + 120
