@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..engine.feff.parameters import FeffParameters
 
 
-def _check_parameters(value: orm.Dict | None, _: Any) -> str | None:
+def check_parameters(value: orm.Dict | None, _: Any) -> str | None:
     """Refuse parameters that FEFF would refuse or misread."""
     if value is None:
         return None
@@ -43,7 +43,7 @@ def _check_inputs(value: Any, namespace: Any) -> str | None:
         return f"`{given[0]}` has no effect beside `feff_input`; leave it out." if given else _check_deck(deck.get_content())
     if value.get("site") is None:
         return "`site` is missing; give the 0-based index of the absorbing atom in `structure`."
-    return _check_absorber(structure, value["site"].value, value.get("parameters"))
+    return check_absorber(structure, value["site"].value, value.get("parameters"))
 
 
 def _check_deck(deck: str) -> str | None:
@@ -57,7 +57,8 @@ def _check_deck(deck: str) -> str | None:
     return None
 
 
-def _check_absorber(structure: orm.StructureData, site: int, parameters: orm.Dict | None) -> str | None:
+def check_absorber(structure: orm.StructureData, site: int, parameters: orm.Dict | None) -> str | None:
+    """Refuse a site that does not exist, is disordered, or holds an element that FEFF cannot compute."""
     from ..engine.errors import XastructError
     from ..engine.feff.deck import resolve_edge
 
@@ -91,7 +92,7 @@ class FeffCalculation(RecoveringCalcJob):
         spec.input("structure", valid_type=orm.StructureData, required=False, help="The crystal; ordered.")
         spec.input("site", valid_type=orm.Int, required=False, serializer=orm.to_aiida_type, help="0-based index of the absorbing atom.")
         spec.input(
-            "parameters", valid_type=orm.Dict, required=False, validator=_check_parameters, serializer=orm.to_aiida_type,
+            "parameters", valid_type=orm.Dict, required=False, validator=check_parameters, serializer=orm.to_aiida_type,
             help="What to compute: fields of `aiida_xastruct.engine.feff.FeffParameters`; by default a fast XANES at the usual edge.",
         )  # fmt: skip
         spec.input("feff_input", valid_type=orm.SinglefileData, required=False, help="A feff.inp of your own in place of the others.")

@@ -14,7 +14,7 @@ from aiida.common.folders import Folder
 from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec
 
 from ..data.spectrum import SpectrumData
-from .feff import _check_absorber, _check_parameters, feff_parameters
+from .feff import check_absorber, check_parameters, feff_parameters
 from .recovery import RecoveringCalcJob
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _check_inputs(value: Any, namespace: Any) -> str | None:
         return next(filter(None, map(_check_indices, sites.get_dict().values())), None)
     if not isinstance(sites, orm.List):
         return "`sites` of one structure is a List of site indices."
-    checks = (_check_absorber(structure, site, value.get("parameters")) for site in sites.get_list())
+    checks = (check_absorber(structure, site, value.get("parameters")) for site in sites.get_list())
     return _check_indices(sites.get_list()) or next(filter(None, checks), None)
 
 
@@ -124,7 +124,7 @@ class FeffBatchCalculation(RecoveringCalcJob):
             help="0-based indices of the absorbing atoms; by the name of the structure where there are many.",
         )  # fmt: skip
         spec.input(
-            "parameters", valid_type=orm.Dict, required=False, validator=_check_parameters, serializer=orm.to_aiida_type,
+            "parameters", valid_type=orm.Dict, required=False, validator=check_parameters, serializer=orm.to_aiida_type,
             help="What to compute: fields of `aiida_xastruct.engine.feff.FeffParameters`; by default a fast XANES at the usual edge.",
         )  # fmt: skip
         spec.input(

@@ -174,5 +174,5 @@ def sum_edges(l3: Spectrum, l2: Spectrum) -> Spectrum:
         for name, spectrum, x, e0 in (("L3", l3, x3, e3), ("L2", l2, x2, e2))
     }
     if words := multiplets(l3.absorber, "L2,3"):
-        settings["warnings"] = [f"{words}; do not train on it."]
+        settings["warnings"] = [words]
     return replace(l3, energy=energy, mu=combined(l3.mu, l2.mu), mu0=combined(l3.mu0, l2.mu0), edge="L2,3", e0=e3, settings=settings)

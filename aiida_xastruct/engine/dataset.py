@@ -31,7 +31,7 @@ MAX_Z = 104
 
 GRIDS: Mapping[str, FloatArray] = {"XANES": XANES_GRID, "EXAFS": EXAFS_GRID}
 
-#: Offsets from the tabulated edge that a spectrum may have, eV. FEFF's lie between -14 and 47 for the edges that people measure.
+#: Offsets from the tabulated edge that a spectrum may have, eV. `reference offsets` prints those of FEFF 8.5L.
 LEAST_SHIFT, MOST_SHIFT = -40.0, 90.0
 
 #: eV above the tabulated edge: `XANES_GRID` fits into it above every edge within those offsets.

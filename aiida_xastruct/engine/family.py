@@ -183,7 +183,7 @@ def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: st
     masks = dataset.parts(task.kind, config.split_seed)
     parts = dataset.split(task.kind, config.split_seed)
     options = config.options(task.label)
-    lessons, beside = _lessons(task, dataset, masks["train"], config, folder.parent)
+    lessons, beside = _lessons(task, dataset, masks["train"], parts["train"], config, folder.parent)
     trained, losses = train_ensemble(task, lessons, parts["select"], config.architecture, options, **beside)
     folder.mkdir(parents=True, exist_ok=True)
     trained.save(folder / WEIGHTS)
@@ -211,8 +211,9 @@ def finish_model(
     position = {name: task.position(task.source(part), seen[name]) for name, part in parts.items()}
     domain = DomainIndex.fit(position["train"], position["select"])
     said = {name: ensemble(seen[name], torch.as_tensor(parts[name].absorber)) for name in ("select", "calibrate")}
-    groups = {name: dataset.group_of(task.kind)[mask] for name, mask in masks.items()}
-    present = {name: dataset.present(task.kind)[mask] for name, mask in masks.items()}
+    group, elements_of = dataset.group_of(task.kind), dataset.present(task.kind)
+    groups = {name: group[mask] for name, mask in masks.items()}
+    present = {name: elements_of[mask] for name, mask in masks.items()}
     elements = sorted(sites_per_element(parts["train"]).items())
     edges = dataset.edge_shifts(task.kind, masks["train"])
     card: dict[str, Any] = {
@@ -247,16 +248,23 @@ def finish_model(
 
 
 def _lessons(
-    task: Task, dataset: Dataset, train: NDArray[np.bool_], config: FamilyConfig, family: Path
+    task: Task, dataset: Dataset, train: NDArray[np.bool_], table: SiteTable, config: FamilyConfig, family: Path
 ) -> tuple[SiteTable, dict[str, Any]]:
     """The spectra that a model learns from, and what `train_ensemble` takes beside them.
 
     Forward EXAFS learns from FEFF's single paths too; inverse EXAFS from spectra that the family's forward model simulates, and its waves.
 
+    Args:
+        task: what is learned.
+        dataset: where the paths are.
+        train: rows of the training part, and `table`: the part itself.
+        table: see `train`.
+        config: how it is trained.
+        family: where the forward model is.
+
     Raises:
         DatasetError: if an inverse model of EXAFS has no forward model of the same split beside it.
     """
-    table = dataset.aligned(task.kind, train).take(train)
     if task.kind == "XANES":
         return table, {}
     if task.name == "forward":

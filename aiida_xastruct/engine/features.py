@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from .paths import PATHS_SIZE, path_rows
+from .paths import PATHS_SIZE, atoms_around, path_rows
 from .sevennet import SevenNetFeatures, shared_features
 
 #: Distance up to which neighbours are listed, angstrom.
@@ -29,13 +29,10 @@ def neighbour_rows(structure: Structure, sites: Sequence[int]) -> NDArray[np.flo
     rows = np.zeros((len(sites), 2, MAX_NEIGHBOURS), dtype=np.float32)
     if len(sites) == 0:
         return rows.reshape(0, 2 * MAX_NEIGHBOURS)
-    numbers = np.array([site.specie.Z for site in structure])
-    centre, neighbour, _, distance = structure.get_neighbor_list(NEIGHBOUR_RADIUS, [structure[site] for site in sites])
-    for row in range(len(sites)):
-        own = np.flatnonzero((centre == row) & (distance > 1e-3))  # the list holds the site itself
-        nearest = own[np.argsort(distance[own], kind="stable")[:MAX_NEIGHBOURS]]
-        rows[row, 0, : len(nearest)] = distance[nearest]
-        rows[row, 1, : len(nearest)] = numbers[neighbour[nearest]]
+    for row, (_, numbers, distances) in enumerate(atoms_around(structure, sites, NEIGHBOUR_RADIUS)):
+        count = min(len(numbers), MAX_NEIGHBOURS)
+        rows[row, 0, :count] = distances[:count]
+        rows[row, 1, :count] = numbers[:count]
     return rows.reshape(len(sites), -1)
 
 

@@ -98,7 +98,9 @@ def multiplets(absorber: str, edge: str) -> str:
         shell = "3d"
     elif edge in ("M4", "M5"):
         shell = "4f" if 57 <= z <= 70 else "5f" if z >= 89 else ""
-    return f"the {absorber} {edge} edge is dominated by multiplets of the {shell} shell, which FEFF leaves out" if shell else ""
+    if not shell:
+        return ""
+    return f"the {absorber} {edge} edge is dominated by multiplets of the {shell} shell, which FEFF leaves out; do not train on it."
 
 
 @dataclass(frozen=True, eq=False)

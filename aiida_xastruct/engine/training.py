@@ -95,7 +95,7 @@ class SiteModule(lightning.LightningModule):
 class _Paths:
     """Random batches of scattering paths, for the amplitudes of a `PathNetwork`.
 
-    A spectrum is the sum of some eighty paths; with each path known by itself, far fewer epochs reach the same accuracy.
+    A spectrum is the sum of many paths; with each path known by itself, far fewer epochs reach the same accuracy.
     """
 
     def __init__(self, table: PathTable, sites: SiteTable, task: Task) -> None:

@@ -93,7 +93,7 @@ def judge(folder: Path, ask: Callable[[], Request], scheduler: str = "", stopped
     if result.problems:
         facts["problems"] = list(result.problems)
     if physics := multiplets(asked.absorber, asked.edge):
-        facts["warnings"] = [*facts.get("warnings", []), f"{physics}; do not train on it."]
+        facts["warnings"] = [*facts.get("warnings", []), physics]
     if result.problems:
         return Outcome("ERROR_IMPLAUSIBLE", " ".join(result.problems), None, facts)
     spectrum = replace(result.spectrum, settings=_settings(result.spectrum, facts, physics))
@@ -108,7 +108,7 @@ def _settings(spectrum: Spectrum, facts: Mapping[str, Any], physics: str) -> dic
     kept = {name: facts[name] for name in ("edge_energy_ev", "edge_cross_section") if name in facts}
     if "version" not in facts and "program" in facts:
         kept["program"] = f"{facts['program']} (own executable)"
-    return {**spectrum.settings, **kept, **({"warnings": [f"{physics}; do not train on it."]} if physics else {})}
+    return {**spectrum.settings, **kept, **({"warnings": [physics]} if physics else {})}
 
 
 def _cause(folder: Path, scheduler: str) -> tuple[str, str]:

@@ -8,7 +8,6 @@ Zidek, Stat. Sci. 1, 114 (1986), with weights that are learned).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,24 +15,12 @@ from numpy.typing import NDArray
 
 from ..dataset import MAX_Z
 from .calibration import NeighbourCalibration
+from .networks import electronegativity
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _SMALLEST = 1e-6
-
-
-@cache
-def electronegativity() -> Array:
-    """(MAX_Z,) Pauling's, 1.5 where he gives none."""
-    import warnings
-
-    from pymatgen.core import Element
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # pymatgen warns of NaN for noble gases
-        known = np.array([np.nan] + [Element.from_Z(z).X for z in range(1, MAX_Z)], dtype=np.float64)
-    return np.where(np.isfinite(known), known, 1.5)
 
 
 def logit(probability: Array) -> Array:

@@ -1,8 +1,8 @@
 """What stands how far from a site: a radial density of its neighbours, resolved by what kind of element they are.
 
 XANES follows bond lengths and the elements of the first shells closely. SevenNet's features hold both, but bent to what energies and
-forces need; the plain density beside them lowered the error of every model that was tried (`benchmarks/peer_split.py` tells how much).
-Of the kind of Behler and Parrinello's radial symmetry functions (Phys. Rev. Lett. 98, 146401 (2007)), weighted by element as in Gastegger
+forces need, so the plain density stands beside them. It is of the kind
+of Behler and Parrinello's radial symmetry functions (Phys. Rev. Lett. 98, 146401 (2007)), weighted by element as in Gastegger
 et al. (J. Chem. Phys. 148, 241709 (2018)), with the element descriptors of the networks as weights.
 """
 

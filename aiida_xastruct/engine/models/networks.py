@@ -9,10 +9,23 @@ from __future__ import annotations
 import warnings
 from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ..dataset import MAX_Z
+
+
+@cache
+def electronegativity() -> NDArray[np.float64]:
+    """(MAX_Z,) Pauling's, 1.5 where he gives none."""
+    from pymatgen.core import Element
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pymatgen warns of NaN for noble gases
+        known = np.array([np.nan] + [Element.from_Z(z).X for z in range(1, MAX_Z)], dtype=np.float64)
+    return np.where(np.isfinite(known), known, 1.5)
 
 
 @cache
@@ -25,11 +38,8 @@ def element_descriptors() -> torch.Tensor:
     rows = [torch.zeros(5)]
     for number in range(1, MAX_Z):
         element = Element.from_Z(number)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # pymatgen warns of NaN for noble gases
-            electronegativity = element.X if element.X == element.X else 1.5
-        radius = float(element.atomic_radius or 1.5)
-        rows.append(torch.tensor([element.row / 7, element.group / 18, radius / 2, electronegativity / 3, float(number > 50)]))
+        radius, attraction = float(element.atomic_radius or 1.5), float(electronegativity()[number])
+        rows.append(torch.tensor([element.row / 7, element.group / 18, radius / 2, attraction / 3, float(number > 50)]))
     return torch.cat([bumps, torch.stack(rows)], dim=1)
 
 

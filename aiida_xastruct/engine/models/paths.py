@@ -56,7 +56,7 @@ class PathNetwork(nn.Module):
             layers += [nn.Linear(size, width), nn.SiLU()]
             size = width
         self.body = nn.Sequential(*layers, nn.Linear(width, 2 * len(knots)))
-        # FEFF's mean free path (Hedin-Lundqvist and core hole) grows from about 4 angstrom at k = 3 to 30 at k = 15.
+        # A start: FEFF's mean free path (Hedin-Lundqvist and core hole) grows with k.
         self.log_mean_free_path = nn.Parameter(torch.log(torch.linspace(3.5, 30.0, len(knots))))
         self.log_error = nn.Sequential(nn.Linear(SURROUNDINGS + n_element + 2, 64), nn.SiLU(), nn.Linear(64, 1))
 

@@ -17,7 +17,7 @@ from ..paths import PATH_COLUMNS, PATH_K, PathKind
 from ..spectrum import EXAFS_GRID
 from .networks import SiteNetwork
 from .paths import PathNetwork, gaussians
-from .views import R_GRID, fourier
+from .views import R_GRID, magnitude_and_phase
 
 if TYPE_CHECKING:
     from .ensemble import Ensemble
@@ -63,7 +63,7 @@ class ShellNetwork(nn.Module):
 
     def features(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """(b, 1192) Fourier transform of the whole range and overlaps."""
-        return torch.cat([fourier(x)[:, : 3 * len(R_GRID)], self.overlaps(x, z).flatten(1)], dim=1)
+        return torch.cat([magnitude_and_phase(x), self.overlaps(x, z).flatten(1)], dim=1)
 
     def overlaps(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """(b, candidates, distances) integral over k of x times Im[A(k) exp(2 i k R)], A of unit mean square."""

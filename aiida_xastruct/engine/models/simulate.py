@@ -20,7 +20,7 @@ from .paths import PathNetwork
 #: Largest strain of all distances alike, either way.
 STRAIN = 0.06
 
-#: Largest sigma^2 of a long path, angstrom^2: 0.003 at 80 K for stiff crystals, 0.015 at 400 K for soft ones.
+#: Largest sigma^2 of a long path, angstrom^2.
 DISORDER = 0.015
 
 #: Share of the simulated spectra that have no disorder.

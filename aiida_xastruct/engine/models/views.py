@@ -54,11 +54,11 @@ def fourier(weighted: torch.Tensor) -> torch.Tensor:
         neighbours scatter most.
     """
     low = torch.sigmoid((7.0 - _K.to(weighted.device)) / 0.5)
-    parts = [_magnitude_and_phase(weighted), _magnitude_and_phase(2.0 * weighted * low), _magnitude_and_phase(2.0 * weighted * (1.0 - low))]
+    parts = [magnitude_and_phase(weighted), magnitude_and_phase(2.0 * weighted * low), magnitude_and_phase(2.0 * weighted * (1.0 - low))]
     return torch.cat(parts, dim=1)
 
 
-def _magnitude_and_phase(weighted: torch.Tensor) -> torch.Tensor:
+def magnitude_and_phase(weighted: torch.Tensor) -> torch.Tensor:
     """(b, 3 n_R) magnitude, real and imaginary part of the transform of (b, n_k)."""
     cosine, sine = _transform().to(weighted.device)
     real, imaginary = weighted @ cosine, weighted @ sine

@@ -12,7 +12,7 @@ from ..errors import XastructError
 from ..spectrum import atomic_number, tabulated_edge
 from .build import BuildOptions, Progress, build
 from .library import count_by_element, export, library_keys, read_reference, shards
-from .scattering import make_paths
+from .scattering import count_paths, make_paths
 from .state import FAILURES, RECORDS, REJECTED, State, key_of
 
 
@@ -50,6 +50,7 @@ def status_command(state: Path | None, library: Path | None) -> str:
     lines = []
     if library is not None:
         lines.append(f"library {library}: {len(shards(library))} shards, {_totals(Counter(key[4] for key in keys))}")
+        lines.append("  {} sites have their scattering paths, {} in all".format(*count_paths(library)))
     if state is not None:
         folder = State(state)
         computed = {key_of(record): str(record["absorber"]) for record in folder.lines(RECORDS)}

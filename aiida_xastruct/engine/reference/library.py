@@ -157,8 +157,8 @@ def read_reference(folder: Path | str, kinds: tuple[str, ...] = ("EXAFS", "XANES
         raise DatasetError(f"there is no reference library in {folder}; make one with `aiida-xastruct reference build` and `export`.")
     seen: set[Key] = set()
     for path in paths:
-        if verify and _digest(path.read_bytes()) not in path.name:
-            raise DatasetError(f"{path} is damaged: its content does not match its name; fetch it again.")
+        if verify:
+            check_shard(path)
         try:
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") != FORMAT:
@@ -273,11 +273,7 @@ def _write(records: list[dict[str, Any]], kind: str, folder: Path) -> list[Path]
     if len(content) > MAX_BYTES:
         half = len(records) // 2
         return _write(records[:half], kind, folder) + _write(records[half:], kind, folder)
-    path = folder / f"{kind.lower()}-{_digest(content)}.h5"
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-    return [path]
+    return [store_shard(content, folder, f"{kind.lower()}-")]
 
 
 def _write_group(group: Any, records: list[dict[str, Any]], kind: str) -> None:
@@ -316,6 +312,25 @@ def _rounded(values: NDArray[np.float64]) -> NDArray[np.float32]:
     bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
     kept = ((bits + (1 << 8)) & np.uint64(0xFFFFFE00)).astype(np.uint32)
     return kept.view(np.float32)
+
+
+def store_shard(content: bytes, folder: Path, prefix: str) -> Path:
+    """Write a shard whose name begins with `prefix` and ends with the hash of its content, at once or not at all."""
+    path = folder / f"{prefix}{_digest(content)}.h5"
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+    return path
+
+
+def check_shard(path: Path) -> None:
+    """Compare a shard's content with its name.
+
+    Raises:
+        DatasetError: if they do not match.
+    """
+    if _digest(path.read_bytes()) not in path.name:
+        raise DatasetError(f"{path} is damaged: its content does not match its name; fetch it again.")
 
 
 def _digest(content: bytes) -> str:

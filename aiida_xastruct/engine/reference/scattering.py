@@ -1,6 +1,6 @@
 """Single scattering paths out of FEFF, for networks to learn how pairs of elements scatter.
 
-A spectrum is the sum of some eighty paths and says little of each. FEFF knows each of them, and a network learns amplitudes
+A spectrum is the sum of many paths and says little of each. FEFF knows each of them, and a network learns amplitudes
 from paths and spectra together. Shards `paths-<hash>.h5` lie beside those of the spectra, of sites of the library.
 
 | dataset | shape, type | what |
@@ -13,7 +13,6 @@ from paths and spectra together. Shards `paths-<hash>.h5` lie beside those of th
 
 from __future__ import annotations
 
-import hashlib
 import io
 import random
 import tempfile
@@ -32,11 +31,11 @@ from ..feff.deck import FeffParameters, write_deck
 from ..feff.path_files import PATH_FILES, PathFile, read_path
 from ..feff.runner import run
 from ..paths import PATH_K, PathKind
-from .library import CITATION, MAX_BYTES, PATHS_PREFIX, ReferenceRecord, read_reference
+from .library import CITATION, MAX_BYTES, PATHS_PREFIX, ReferenceRecord, check_shard, read_reference, store_shard
 
 FORMAT = "xastruct-paths-1"
 
-#: Sites in a shard: some 80 paths a site pack to about 9 kB.
+#: Sites in a shard; see `MAX_BYTES`.
 SITES_PER_SHARD = 700
 
 _TEXT = ("source", "source_id", "fingerprint", "absorber", "edge", "program")
@@ -195,11 +194,19 @@ def _write(sites: Sequence[SitePaths], library: Path) -> list[Path]:
     if len(content) > MAX_BYTES:
         half = len(sites) // 2
         return _write(sites[:half], library) + _write(sites[half:], library)
-    path = library / f"{PATHS_PREFIX}{hashlib.sha256(content).hexdigest()[:16]}.h5"
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-    return [path]
+    return [store_shard(content, library, PATHS_PREFIX)]
+
+
+def count_paths(library: Path) -> tuple[int, int]:
+    """How many sites of the library have paths, and how many paths, read without them."""
+    import h5py
+
+    counts = []
+    for path in sorted(library.glob(f"{PATHS_PREFIX}*.h5")):
+        with h5py.File(path, "r") as file:
+            counts.append(file["count"][()])
+    every = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
+    return len(every), int(every.sum())
 
 
 def read_paths(library: Path) -> Iterator[SitePaths]:
@@ -211,8 +218,7 @@ def read_paths(library: Path) -> Iterator[SitePaths]:
     import h5py
 
     for path in sorted(library.glob(f"{PATHS_PREFIX}*.h5")):
-        if hashlib.sha256(path.read_bytes()).hexdigest()[:16] not in path.name:
-            raise DatasetError(f"{path} is damaged: its content does not match its name; fetch it again.")
+        check_shard(path)
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise DatasetError(f"{path} has format {file.attrs.get('format')!r}, this version reads {FORMAT!r}; update aiida-xastruct.")

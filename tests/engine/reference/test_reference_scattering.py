@@ -39,6 +39,12 @@ def test_every_site_has_its_paths(library):
     assert nearest[4] == pytest.approx(2.106, abs=1e-3)
 
 
+def test_status_counts_the_paths(library, capsys):
+    number = sum(len(own.geometry) for own in read_paths(library))
+    assert main(["status", "--library", str(library)]) == 0
+    assert f"4 sites have their scattering paths, {number} in all" in capsys.readouterr().out
+
+
 def test_what_is_there_is_not_made_again(library, capsys):
     before = sorted(path.name for path in library.iterdir())
     assert make_paths(library, per_element=2) == []
