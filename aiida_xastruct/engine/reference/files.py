@@ -105,7 +105,7 @@ class CifSource:
         self._paths = {f"{path.relative_to(self._folder).as_posix()}:{_digest(path.read_bytes())}": path for path in paths}
 
     def ids_by_element(self) -> dict[str, list[str]]:
-        """Ids by element symbol; those of unreadable files under `UNREADABLE`. Reads every file (7 ms each)."""
+        """Ids by element symbol; those of unreadable files under `UNREADABLE`. Reads every file."""
         return _by_element(self._elements)
 
     @cached_property
