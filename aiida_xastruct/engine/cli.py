@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     dataset.add_argument("--cores", type=int, default=1)
     dataset.add_argument("-o", "--output", type=Path, required=True, help="HDF5 file to write")
 
-    train = command("train", _train, "Train and calibrate a family of models.")
+    train = command("train", _train, "Train and calibrate a family of models; a run that was stopped goes on where it was.")
     train.add_argument("config", type=Path, help="YAML: dataset, name, version, tasks, split_seed, architecture, training")
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of the family to write")
     train.add_argument("--dataset", type=Path, help="HDF5 file; overrides the one in the configuration")
@@ -241,9 +241,14 @@ def _dataset(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import yaml
 
+    from .checkpoint import is_first_process
     from .dataset import Dataset
     from .errors import DatasetError
     from .family import FamilyConfig, make_family
+
+    def say(line: str) -> None:
+        if is_first_process():  # several processes that train each run this command
+            print(line, flush=True)
 
     try:
         content = yaml.safe_load(options.config.read_text()) or {}
@@ -256,8 +261,8 @@ def _train(options: argparse.Namespace) -> None:
     if path is None:
         raise DatasetError("no dataset was given; add the key dataset to the configuration or use --dataset FILE.")
     config = FamilyConfig.from_dict(content)
-    card = make_family(Dataset.load(path), config, options.output, lambda line: print(line, flush=True))
-    print(f"wrote {options.output} with {', '.join(card['models'])}")
+    card = make_family(Dataset.load(path), config, options.output, say)
+    say(f"wrote {options.output} with {', '.join(card['models'])}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

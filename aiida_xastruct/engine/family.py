@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from . import ALGORITHM_VERSION
 from .bundle import CARD, FAMILY_CARD, WEIGHTS, ModelBundle
+from .checkpoint import RunState, is_first_process, wait_for_all
 from .content import content_hash
 from .dataset import GRIDS, Dataset, SiteTable
 from .errors import DatasetError, XastructError
@@ -104,7 +106,7 @@ def _changed(key: str, usual: Any, value: Any) -> Any:
 
 
 #: Numbers that may be zero; all others must be larger.
-_ZERO_ALLOWED = ("seed", "split_seed", "simulated", "depth", "dropout", "weight_decay")
+_ZERO_ALLOWED = ("seed", "split_seed", "simulated", "depth", "dropout", "weight_decay", "patience")
 
 
 def _usable(key: str, value: Any, usual: Any) -> Any:
@@ -136,6 +138,8 @@ def _check_mapping(name: str, data: Any, allowed: list[str]) -> None:
 def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Train every task that the dataset allows and write the family.
 
+    A run that was stopped goes on where it was if it is started with the same arguments (`engine.checkpoint`).
+
     Args:
         dataset: materials and spectra; held-out ones are already out (`engine.prepare` sees to it).
         config: what and how.
@@ -150,14 +154,31 @@ def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Calla
     """
     labels = config.tasks or tuple(f"{task}-{kind}" for kind in dataset.tables for task in TASKS)
     data_hash = dataset.content_hash()
+    tasks = {}
     for label in labels:
         name, _, kind = label.partition("-")
-        task = Task(name, kind)  # type: ignore[arg-type]  # Task checks both
+        tasks[label] = Task(name, kind)  # type: ignore[arg-type]  # Task checks both
         if kind not in dataset.tables:
             raise DatasetError(f"the dataset has no {kind} spectra, so {label} cannot be trained.")
-        bundle = make_model(task, dataset, config, data_hash, folder / label)
+    run = RunState(folder, _fingerprint(config, data_hash))
+    for label, task in tasks.items():
+        if label in run.finished:
+            say(f"{label}: finished before this run was stopped")
+            continue
+        bundle = make_model(task, dataset, config, data_hash, folder / label, run.networks(label))
+        run.finish(label)
         say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
-    return write_family_card(dataset, config, folder)
+    card = write_family_card(dataset, config, folder)
+    run.close()
+    return card
+
+
+def _fingerprint(config: FamilyConfig, data_hash: str) -> str:
+    """What two runs that make the same family have in common."""
+    content = asdict(config)
+    for options in (content["training"], *content["training_of"].values()):
+        del options["progress"]
+    return hashlib.sha256(json.dumps([content, data_hash, __version__, ALGORITHM_VERSION], sort_keys=True).encode()).hexdigest()
 
 
 def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path) -> dict[str, Any]:
@@ -172,23 +193,31 @@ def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path) -> d
         "training_data_hash": dataset.content_hash(),
         "models": sorted(path.parent.name for path in folder.glob(f"*/{CARD}")),
     }
+    if not is_first_process():
+        return card
     (folder / FAMILY_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
     lines = sorted(f"{item['source']} {item['source_id']} {item['formula']} {item['space_group']}" for item in dataset.materials)
     (folder / MATERIALS).write_text("\n".join(lines) + "\n")
     return card
 
 
-def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: str, folder: Path) -> ModelBundle:
-    """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated."""
+def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: str, folder: Path, state: Path | None = None) -> ModelBundle:
+    """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated.
+
+    Where several processes train, all learn, and the first calibrates and writes for all.
+    """
     masks = dataset.parts(task.kind, config.split_seed)
     parts = dataset.split(task.kind, config.split_seed)
     options = config.options(task.label)
     lessons, beside = _lessons(task, dataset, masks["train"], parts["train"], config, folder.parent)
-    trained, losses = train_ensemble(task, lessons, parts["select"], config.architecture, options, **beside)
-    folder.mkdir(parents=True, exist_ok=True)
-    trained.save(folder / WEIGHTS)
-    ensemble = Ensemble.load(folder / WEIGHTS, task, config.architecture)  # rounded to half precision, as users have it
-    return finish_model(ensemble, dataset, config, losses, data_hash, folder)
+    trained, losses = train_ensemble(task, lessons, parts["select"], config.architecture, options, **beside, state=state)
+    if is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        trained.save(folder / WEIGHTS)
+        ensemble = Ensemble.load(folder / WEIGHTS, task, config.architecture)  # rounded to half precision, as users have it
+        finish_model(ensemble, dataset, config, losses, data_hash, folder)
+    wait_for_all()
+    return ModelBundle.load(folder)
 
 
 def finish_model(

@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
 
+from .checkpoint import SafetensorsIO, is_first_process, read_state, write_state
 from .dataset import SiteTable
 from .errors import DatasetError, ModelError
 from .models.ensemble import Architecture, Ensemble, Network
@@ -30,8 +35,22 @@ PATH_BATCH = 512
 class TrainingOptions:
     """How an ensemble is trained.
 
-    AdamW on a one-cycle schedule, which does most of its work at its end, so that it always runs to it; the epoch with the best
-    select loss is kept.
+    AdamW on a one-cycle schedule over `epochs`; the epoch with the best select loss is kept. The schedule does most of its work at its
+    end, where the rate falls to nothing, so by default it always runs to it.
+
+    Attributes:
+        members: networks of the ensemble.
+        epochs: passes over the training sites that the schedule is made for.
+        batch_size: sites in a step, of all devices together.
+        learning_rate: highest of the schedule.
+        weight_decay: of AdamW.
+        seed: of the first network; with it and the devices a training repeats itself.
+        patience: stop a network when that many epochs brought no better select loss; 0 for never. Stopped early, a network goes without
+            the end of the schedule: this is for trials, and for data on which the select loss only rises.
+        accelerator: Lightning's: auto, cpu, gpu.
+        devices: how many, or auto. Several share each step, one process each.
+        precision: Lightning's, such as bf16-mixed.
+        progress: whether to show a bar.
     """
 
     members: int = 4
@@ -40,6 +59,7 @@ class TrainingOptions:
     learning_rate: float = 2e-3
     weight_decay: float = 0.2
     seed: int = 0
+    patience: int = 0
     accelerator: str = "auto"
     devices: int | str = "auto"
     precision: Any = "32-true"
@@ -47,27 +67,46 @@ class TrainingOptions:
 
 
 class SiteModule(lightning.LightningModule):
-    """A network and its task."""
+    """A network, its task and what it learns from."""
 
     def __init__(
         self,
         task: Task,
         network: Network,
         options: TrainingOptions,
-        steps: int,
+        train: SiteTable,
+        select: SiteTable,
         seed: int,
         paths: _Paths | None = None,
     ) -> None:
         super().__init__()
-        self.task, self.network, self.options, self.steps, self.seed, self.paths = task, network, options, steps, seed, paths
-        self._generator: torch.Generator | None = None
+        self.task, self.network, self.options, self.seed, self.paths = task, network, options, seed, paths
+        self._train, self._select = train, select
+        self._generator = torch.Generator()
 
-    def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The batches of this process: its own part of every batch."""
+        size = math.ceil(self.options.batch_size / self.trainer.world_size)
+        return _loader(self.task, self._train, lambda data: shuffled(data, size, self.global_rank, self.trainer.world_size, self.seed))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The whole select part for every process: it is small, and so all agree on the best epoch."""
+        size = 4 * self.options.batch_size
+        return _loader(self.task, self._select, lambda data: BatchSampler(SequentialSampler(data), size, drop_last=False))
+
+    def _seed_epoch(self) -> None:
+        """Draws follow from seed, epoch and process alone, so that a run that goes on draws what it would have drawn."""
+        drawn = np.random.SeedSequence((self.seed, self.current_epoch, self.global_rank)).generate_state(2)
+        torch.manual_seed(int(drawn[0]))  # dropout
+        self._generator = torch.Generator(self.device).manual_seed(int(drawn[1]))
+
+    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
         """Loss of a batch, of a fresh random draw where the task has one."""
-        if self._generator is None:
-            self._generator = torch.Generator(self.device).manual_seed(self.seed + self.global_rank)
+        if index == 0:  # no earlier: the loaders draw too, how often depends on whether the run goes on
+            self._seed_epoch()
         value, log_error, target = self._answer(batch, self._generator)
         loss = self.task.loss(value, target) + self.task.error_loss(log_error, value, target)
+        loss = loss + 0.0 * log_error.sum()  # several processes wait for a gradient of every weight, also where no error is stated
         if self.paths is not None and isinstance(self.network, PathNetwork):
             loss = loss + self.paths.loss(self.network, self._generator)
         if not torch.isfinite(loss):
@@ -88,7 +127,9 @@ class SiteModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW on a one-cycle schedule."""
         optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.options.learning_rate, total_steps=self.steps, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.options.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.1
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -131,6 +172,26 @@ class KeepBest(Callback):
             assert isinstance(network, Network)
             self.state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"loss": self.loss, "state": self.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.loss, self.state = state_dict["loss"], state_dict["state"]
+
+
+class SaveEveryEpoch(Callback):
+    """Writes a checkpoint after every epoch, in the place of the last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write it, but for an epoch that ends the run early: Lightning would go on after it, so that epoch is better done again."""
+        if not trainer.should_stop:
+            trainer.save_checkpoint(self.path)
+
 
 def train_ensemble(
     task: Task,
@@ -140,6 +201,7 @@ def train_ensemble(
     options: TrainingOptions,
     paths: PathTable | None = None,
     waves: torch.Tensor | None = None,
+    state: Path | None = None,
 ) -> tuple[Ensemble, list[float]]:
     """Train the members of an ensemble one after another, each from its own seed.
 
@@ -151,6 +213,7 @@ def train_ensemble(
         options: how to train.
         paths: scattering paths of sites of `train`, which the forward network of EXAFS learns from beside the spectra.
         waves: of candidate neighbours (`models.shells.candidate_waves`), which the inverse networks of EXAFS compare spectra with.
+        state: folder that keeps what is done, and where a training with the same arguments goes on; nothing is kept if left out.
 
     Returns:
         the ensemble, and each member's best select loss.
@@ -163,7 +226,8 @@ def train_ensemble(
         raise DatasetError(f"{task.label} has {len(train)} sites to train and {len(select)} to select on; at least 20 and 5 are needed.")
     members, losses = [], []
     for index in range(options.members):
-        network, loss = _train_member(task, train, select, architecture, options, options.seed + 1000 * index, paths, waves)
+        own = state / f"network-{index}" if state is not None else None
+        network, loss = _train_member(task, train, select, architecture, options, options.seed + 1000 * index, paths, waves, own)
         members.append(network)
         losses.append(loss)
     return Ensemble(task, members), losses
@@ -178,34 +242,48 @@ def _train_member(
     seed: int,
     paths: PathTable | None,
     waves: torch.Tensor | None,
+    state: Path | None,
 ) -> tuple[Network, float]:
     lightning.seed_everything(seed, verbose=False)
     network = architecture.build(task)
+    finished = state.with_suffix(".safetensors") if state is not None else None
+    if finished is not None and finished.is_file():
+        kept = read_state(finished)
+        network.load_state_dict(kept["state"])
+        return network, float(kept["loss"])
     source = task.source(train)
     if isinstance(network, ShellNetwork):
         if waves is None:
             raise DatasetError(f"{task.label} compares spectra with waves of the forward-EXAFS model; train that one first.")
         network.waves.copy_(waves)
     network.start_from(task.inputs(source, torch.Generator().manual_seed(seed)), torch.as_tensor(train.absorber), task.start(train))
-    per_epoch = math.ceil(len(train) / options.batch_size)
     own = _Paths(paths, train, task) if paths is not None and isinstance(network, PathNetwork) else None
-    module = SiteModule(task, network, options, per_epoch * options.epochs, seed, own)
+    module = SiteModule(task, network, options, train, select, seed, own)
     best = KeepBest()
+    checkpoint = state.with_suffix(".checkpoint") if state is not None else None
     with _quiet():
-        trainer = _trainer(options, best)
-        trainer.fit(module, _loader(task, train, options.batch_size, True), _loader(task, select, 4 * options.batch_size, False))
+        trainer = _trainer(options, best, checkpoint)
+        trainer.fit(module, ckpt_path=checkpoint if checkpoint is not None and checkpoint.is_file() else None)
     if not best.state:
         raise ModelError(f"{task.label} gave no finite select loss in {options.epochs} epochs; lower the learning rate.")
     network.load_state_dict(best.state)
+    if finished is not None and is_first_process():
+        write_state(finished, best.state_dict())
+        finished.with_suffix(".checkpoint").unlink(missing_ok=True)
     return network.cpu(), best.loss
 
 
-def _trainer(options: TrainingOptions, best: KeepBest) -> lightning.Trainer:
+def _trainer(options: TrainingOptions, best: KeepBest, checkpoint: Path | None) -> lightning.Trainer:
     """Lightning's trainer.
 
     Raises:
         ModelError: if this machine has no such accelerator, devices or precision.
     """
+    callbacks: list[Callback] = [best]
+    if options.patience:
+        callbacks.append(EarlyStopping("select_loss", patience=options.patience))
+    if checkpoint is not None:
+        callbacks.append(SaveEveryEpoch(checkpoint))
     try:
         return lightning.Trainer(
             max_epochs=options.epochs,
@@ -213,7 +291,9 @@ def _trainer(options: TrainingOptions, best: KeepBest) -> lightning.Trainer:
             devices=options.devices,
             precision=options.precision,
             gradient_clip_val=1.0,
-            callbacks=[best],
+            callbacks=callbacks,
+            plugins=[SafetensorsIO()],
+            use_distributed_sampler=False,
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -228,11 +308,26 @@ def _trainer(options: TrainingOptions, best: KeepBest) -> lightning.Trainer:
         ) from error
 
 
-def _loader(task: Task, table: SiteTable, batch_size: int, shuffle: bool) -> DataLoader[Any]:
+def _loader(task: Task, table: SiteTable, batches: Callable[[TensorDataset], BatchSampler]) -> DataLoader[Any]:
     """Whole batches by index: the tables are in memory, and one sample at a time would be most of an epoch's time."""
     data = TensorDataset(task.source(table), torch.as_tensor(table.absorber), task.target(table))
-    order: Any = RandomSampler(data) if shuffle else SequentialSampler(data)
-    return DataLoader(data, sampler=BatchSampler(order, batch_size, drop_last=False), batch_size=None)
+    return DataLoader(data, sampler=batches(data), batch_size=None)
+
+
+class _EpochBatches(BatchSampler):
+    """Batches in an order that Lightning renews at the start of every epoch."""
+
+    def __init__(self, order: DistributedSampler[Any], size: int) -> None:
+        super().__init__(order, size, drop_last=False)
+        self._order = order
+
+    def set_epoch(self, epoch: int) -> None:
+        self._order.set_epoch(epoch)
+
+
+def shuffled(data: TensorDataset, size: int, rank: int, world_size: int, seed: int) -> BatchSampler:
+    """Batches of one of several processes, which together see every row once an epoch (a few twice, to come out even)."""
+    return _EpochBatches(DistributedSampler(data, world_size, rank, shuffle=True, seed=seed), size)
 
 
 class _quiet:  # noqa: N801
