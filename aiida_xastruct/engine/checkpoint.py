@@ -110,7 +110,7 @@ class SafetensorsIO(CheckpointIO):
 
 
 class RunState:
-    """Which models of a family are finished, and the folder of the networks of each.
+    """Which models of a family are finished, and the networks that are or were in training.
 
     Of several processes of one training the first alone writes; the others read the same.
     """
@@ -130,15 +130,14 @@ class RunState:
             self._write()
 
     def networks(self, label: str) -> Path:
-        """Folder of the networks of a model."""
+        """Folder of the networks that were trained for a task, which several models may be made of."""
         return self.folder / label
 
     def finish(self, label: str) -> None:
-        """A model is written: its networks are not needed any more."""
+        """A model is written."""
         self.finished.append(label)
         if is_first_process():
             self._write()
-            shutil.rmtree(self.networks(label), ignore_errors=True)
 
     def close(self) -> None:
         """The family is whole."""

@@ -65,10 +65,22 @@ def _parser() -> argparse.ArgumentParser:
     dataset.add_argument("--cores", type=int, default=1)
     dataset.add_argument("-o", "--output", type=Path, required=True, help="HDF5 file to write")
 
+    crystals = command("crystals", _crystals, "Sample sites of crystals without spectra, for models to learn from by simulation.")
+    crystals.add_argument("--source", choices=("amcsd", "npz", "cif"), default="npz", help="kind of collection (npz)")
+    crystals.add_argument("--path", type=Path, help="the table of npz, the folder of cif")
+    crystals.add_argument("--sites", type=int, default=50000, help="how many, the absorbing elements in turn (50000)")
+    crystals.add_argument("--seed", type=int, default=0, help="order of elements and crystals")
+    crystals.add_argument("--holdout", type=Path, required=True, help="folder with holdout_ids.txt and holdout_formulas.txt")
+    crystals.add_argument("--cores", type=int, default=1)
+    crystals.add_argument("-o", "--output", type=Path, required=True, help="HDF5 file to write")
+
     train = command("train", _train, "Train and calibrate a family of models; a run that was stopped goes on where it was.")
     train.add_argument("config", type=Path, help="YAML: dataset, name, version, tasks, split_seed, architecture, training")
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of the family to write")
     train.add_argument("--dataset", type=Path, help="HDF5 file; overrides the one in the configuration")
+    train.add_argument(
+        "--crystals", type=Path, help="file of `xastruct crystals`; inverse EXAFS learns from simulated spectra of these too"
+    )
 
     evaluate = command("evaluate", _evaluate, "Measure a family on any file of spectra.")
     evaluate.add_argument("family", help="'default' or a folder")
@@ -238,10 +250,23 @@ def _dataset(options: argparse.Namespace) -> None:
     _table("left out", ("reason", "spectra"), [[reason, str(count)] for reason, count in left_out.items()])
 
 
+def _crystals(options: argparse.Namespace) -> None:
+    from .crystals import sample_crystals
+    from .dataset import Holdout
+
+    path = str(options.path) if options.path else ""
+    with _bar("sites") as progress:
+        found = sample_crystals(options.source, path, options.sites, Holdout.read(options.holdout), options.seed, options.cores, progress)
+    found.save(options.output)
+    rows = [[str(len(found)), str(len(found.materials)), str(len(set(found.absorber.tolist())))]]
+    _table(str(options.output), ("sites", "materials", "absorbers"), rows)
+
+
 def _train(options: argparse.Namespace) -> None:
     import yaml
 
     from .checkpoint import is_first_process
+    from .crystals import Crystals
     from .dataset import Dataset
     from .errors import DatasetError
     from .family import FamilyConfig, make_family
@@ -261,7 +286,8 @@ def _train(options: argparse.Namespace) -> None:
     if path is None:
         raise DatasetError("no dataset was given; add the key dataset to the configuration or use --dataset FILE.")
     config = FamilyConfig.from_dict(content)
-    card = make_family(Dataset.load(path), config, options.output, say)
+    crystals = Crystals.load(options.crystals) if options.crystals else None
+    card = make_family(Dataset.load(path), config, options.output, say, crystals)
     say(f"wrote {options.output} with {', '.join(card['models'])}")
 
 

@@ -39,6 +39,9 @@ WIDE_GRID: FloatArray = np.arange(XANES_GRID[0] + LEAST_SHIFT, XANES_GRID[-1] + 
 
 PARTS = ("train", "select", "calibrate", "report")
 
+#: Where each part ends, as a share of the groups.
+_BOUNDS = (0.7, 0.8, 0.9, 1.0)
+
 
 _UNSET = np.zeros((0, 0), dtype=np.float32)
 
@@ -165,13 +168,9 @@ class Dataset:
         edge = np.array([shifts.of(element_symbol(int(z)), self.engines[int(engine)]) for z, engine in pairs])
         return replace(table, target=table.above(edge))
 
-    def _group_labels(self) -> list[str]:
-        """What materials of one group share, one label a material."""
-        return [f"{material['formula']}|{material['prototype']}" for material in self.materials]
-
     def group_of(self, kind: str) -> NDArray[np.int64]:
         """(n,) group of each row: rows of one (reduced formula, prototype) share it and never part in a split."""
-        labels = self._group_labels()
+        labels = [group_label(material) for material in self.materials]
         codes = {label: code for code, label in enumerate(sorted(set(labels)))}
         of_material = np.array([codes[label] for label in labels], dtype=np.int64)
         return of_material[self.tables[kind].material]
@@ -186,22 +185,15 @@ class Dataset:
         rows = [of_formula[self.materials[material]["formula"]] for material in self.tables[kind].material]
         return np.array(rows).reshape(-1, MAX_Z)
 
-    def parts(
-        self, kind: str, seed: int = 0, fractions: tuple[float, float, float, float] = (0.7, 0.1, 0.1, 0.1)
-    ) -> dict[str, NDArray[np.bool_]]:
-        """Split the rows of a kind by group into `PARTS`.
-
-        A group's part follows from a hash of its name and the seed, so that a dataset that grows keeps the parts of what it had.
+    def parts(self, kind: str, seed: int = 0) -> dict[str, NDArray[np.bool_]]:
+        """Split the rows of a kind by group into `PARTS`; see `part_of`.
 
         Returns:
             for each part a mask (n,); the masks cover every row once.
         """
-        labels = self._group_labels()
-        draw = np.array([_unit_hash(f"{seed}|{label}") for label in labels])[self.tables[kind].material]
-        bounds = np.cumsum(fractions)
-        bounds[-1] = 1.0
-        part = np.searchsorted(bounds, draw, side="right")
-        return {name: part == index for index, name in enumerate(PARTS)}
+        of_material = np.array([part_of(group_label(material), seed) for material in self.materials])
+        part = of_material[self.tables[kind].material]
+        return {name: part == name for name in PARTS}
 
     def split(self, kind: str, seed: int = 0) -> dict[str, SiteTable]:
         """The rows of each part of `parts`, with targets that follow from the training part alone."""
@@ -273,9 +265,18 @@ class Dataset:
         return digest.hexdigest()
 
 
-def _unit_hash(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+def group_label(material: Mapping[str, Any]) -> str:
+    """What materials of one group share: reduced formula and prototype."""
+    return f"{material['formula']}|{material['prototype']}"
+
+
+def part_of(label: str, seed: int) -> str:
+    """The part of a split that a group belongs to.
+
+    It follows from a hash of its label and the seed, so that data that grow keep the parts of what they had, and two files agree.
+    """
+    draw = int.from_bytes(hashlib.sha256(f"{seed}|{label}".encode()).digest()[:8], "big") / 2**64
+    return next((name for name, bound in zip(PARTS, _BOUNDS, strict=True) if draw < bound), PARTS[-1])
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from . import ALGORITHM_VERSION
 from .bundle import CARD, FAMILY_CARD, WEIGHTS, ModelBundle
 from .checkpoint import RunState, is_first_process, wait_for_all
 from .content import content_hash
+from .crystals import Crystals
 from .dataset import GRIDS, Dataset, SiteTable
-from .errors import DatasetError, XastructError
+from .errors import DatasetError, ModelError, XastructError
 from .measure import measure, report_on, risk_coverage
 from .models.baselines import absorber_mean
 from .models.calibration import (
@@ -37,12 +38,12 @@ from .models.composition import CompositionModel, Sites
 from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.shells import candidate_waves
-from .models.simulate import simulate
+from .models.simulate import each_draw, simulate
 from .models.tasks import Task, numpy_curve_error
 from .paths import PATHS_SIZE
 from .sevennet import FOLDER as SEVENNET
 from .spectrum import edge_of, element_symbol
-from .training import TrainingOptions, train_ensemble
+from .training import TrainingOptions, finished_ensemble, train_ensemble
 
 TASKS = ("forward", "neighbours", "distance")
 
@@ -53,9 +54,10 @@ MATERIALS = "materials.txt"
 class FamilyConfig:
     """What to train.
 
-    `simulated` is the number of spectra a training site that inverse EXAFS models learn from beside FEFF's (`models.simulate`).
+    `simulated` is the number of spectra a training site, and a site of a table of crystals, that inverse EXAFS models learn from beside
+    FEFF's (`models.simulate`).
     `tasks` are labels such as `forward-XANES`; empty means all that the dataset has spectra for. `training` holds for every task but
-    where `training_of` says otherwise, by label.
+    where `training_of` says otherwise, by label; `shell-EXAFS` are neighbours and distance together (`models.tasks`).
     """
 
     name: str = "family"
@@ -94,7 +96,7 @@ class FamilyConfig:
                 values[key] = _usable(key, value, getattr(cls(), key))
         config = cls(**values)
         exceptions = data.get("training_of", {})
-        _check_mapping("training_of", exceptions, [f"{task}-{kind}" for task in TASKS for kind in GRIDS])
+        _check_mapping("training_of", exceptions, [f"{task}-{kind}" for task in ("forward", "shell") for kind in GRIDS])
         own = {label: _changed(f"training_of.{label}", config.training, value) for label, value in exceptions.items()}
         return replace(config, training_of=own)
 
@@ -135,7 +137,13 @@ def _check_mapping(name: str, data: Any, allowed: list[str]) -> None:
             raise XastructError(f"unknown key {f'{name}.' if name else ''}{key} in the configuration; use {', '.join(allowed)}.")
 
 
-def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def make_family(
+    dataset: Dataset,
+    config: FamilyConfig,
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
+    crystals: Crystals | None = None,
+) -> dict[str, Any]:
     """Train every task that the dataset allows and write the family.
 
     A run that was stopped goes on where it was if it is started with the same arguments (`engine.checkpoint`).
@@ -145,6 +153,7 @@ def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Calla
         config: what and how.
         folder: where to write; made if missing.
         say: called with a line of progress.
+        crystals: sites without spectra, of which inverse models of EXAFS learn from simulated ones.
 
     Returns:
         the family card.
@@ -158,30 +167,33 @@ def make_family(dataset: Dataset, config: FamilyConfig, folder: Path, say: Calla
     for label in labels:
         name, _, kind = label.partition("-")
         tasks[label] = Task(name, kind)  # type: ignore[arg-type]  # Task checks both
+        if name not in TASKS:
+            raise ModelError(f"{label} is no task; use {', '.join(TASKS)}, each of XANES or EXAFS, such as forward-XANES.")
         if kind not in dataset.tables:
             raise DatasetError(f"the dataset has no {kind} spectra, so {label} cannot be trained.")
-    run = RunState(folder, _fingerprint(config, data_hash))
+    run = RunState(folder, _fingerprint(config, data_hash, crystals))
     for label, task in tasks.items():
         if label in run.finished:
             say(f"{label}: finished before this run was stopped")
             continue
-        bundle = make_model(task, dataset, config, data_hash, folder / label, run.networks(label))
+        bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run)
         run.finish(label)
         say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
-    card = write_family_card(dataset, config, folder)
+    card = write_family_card(dataset, config, folder, crystals)
     run.close()
     return card
 
 
-def _fingerprint(config: FamilyConfig, data_hash: str) -> str:
+def _fingerprint(config: FamilyConfig, data_hash: str, crystals: Crystals | None) -> str:
     """What two runs that make the same family have in common."""
     content = asdict(config)
     for options in (content["training"], *content["training_of"].values()):
         del options["progress"]
-    return hashlib.sha256(json.dumps([content, data_hash, __version__, ALGORITHM_VERSION], sort_keys=True).encode()).hexdigest()
+    made_of = [content, data_hash, crystals.content_hash() if crystals is not None else "", __version__, ALGORITHM_VERSION]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
-def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path) -> dict[str, Any]:
+def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path, crystals: Crystals | None = None) -> dict[str, Any]:
     """Write `family.json`, and `materials.txt`: every material that the family has seen, so that anyone can check what it has not.
 
     Returns:
@@ -191,33 +203,56 @@ def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path) -> d
         "name": config.name,
         "version": config.version,
         "training_data_hash": dataset.content_hash(),
+        "crystals_hash": crystals.content_hash() if crystals is not None else "",
         "models": sorted(path.parent.name for path in folder.glob(f"*/{CARD}")),
     }
     if not is_first_process():
         return card
     (folder / FAMILY_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    lines = sorted(f"{item['source']} {item['source_id']} {item['formula']} {item['space_group']}" for item in dataset.materials)
+    materials = [*dataset.materials, *(crystals.materials if crystals is not None else ())]
+    lines = sorted({f"{item['source']} {item['source_id']} {item['formula']} {item['space_group']}" for item in materials})
     (folder / MATERIALS).write_text("\n".join(lines) + "\n")
     return card
 
 
-def make_model(task: Task, dataset: Dataset, config: FamilyConfig, data_hash: str, folder: Path, state: Path | None = None) -> ModelBundle:
+def make_model(
+    task: Task,
+    dataset: Dataset,
+    config: FamilyConfig,
+    data_hash: str,
+    folder: Path,
+    crystals: Crystals | None = None,
+    run: RunState | None = None,
+) -> ModelBundle:
     """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated.
 
-    Where several processes train, all learn, and the first calibrates and writes for all.
+    Within a run, networks that another model was made of are not trained again. Where several processes train, all learn, and the first
+    calibrates and writes for all.
     """
     masks = dataset.parts(task.kind, config.split_seed)
     parts = dataset.split(task.kind, config.split_seed)
-    options = config.options(task.label)
-    lessons, beside = _lessons(task, dataset, masks["train"], parts["train"], config, folder.parent)
-    trained, losses = train_ensemble(task, lessons, parts["select"], config.architecture, options, **beside, state=state)
+    learned = learned_as(task)
+    options = config.options(learned.label)
+    state = run.networks(learned.label) if run is not None else None
+    finished = finished_ensemble(learned, config.architecture, options, state)
+    if finished is None:
+        lessons, beside = _lessons(task, dataset, masks["train"], parts["train"], config, folder.parent, crystals)
+        finished = train_ensemble(learned, lessons, parts["select"], config.architecture, options, **beside, state=state)
+    trained, losses = finished
     if is_first_process():
+        if learned is not task:
+            trained = trained.part(task, config.architecture)
         folder.mkdir(parents=True, exist_ok=True)
         trained.save(folder / WEIGHTS)
         ensemble = Ensemble.load(folder / WEIGHTS, task, config.architecture)  # rounded to half precision, as users have it
         finish_model(ensemble, dataset, config, losses, data_hash, folder)
     wait_for_all()
     return ModelBundle.load(folder)
+
+
+def learned_as(task: Task) -> Task:
+    """The task that a model's networks are trained for: both inverse questions of a kind are learned together."""
+    return task if task.name == "forward" else Task("shell", task.kind)
 
 
 def finish_model(
@@ -257,7 +292,7 @@ def finish_model(
         "reference_programs": dataset.engines,
         "algorithm_version": ALGORITHM_VERSION[task.name],
         "architecture": asdict(config.architecture),
-        "training": {**asdict(config.options(task.label)), "progress": False, "best_select_loss": losses},
+        "training": {**asdict(config.options(learned_as(task).label)), "progress": False, "best_select_loss": losses},
         "split": {"grouped_by": "reduced formula and prototype", "seed": config.split_seed, **{k: len(v) for k, v in parts.items()}},
         "edge_shift": dict(edges.usual),
         "edge_shift_by_engine": {engine: dict(own) for engine, own in edges.by_engine.items()},
@@ -277,7 +312,13 @@ def finish_model(
 
 
 def _lessons(
-    task: Task, dataset: Dataset, train: NDArray[np.bool_], table: SiteTable, config: FamilyConfig, family: Path
+    task: Task,
+    dataset: Dataset,
+    train: NDArray[np.bool_],
+    table: SiteTable,
+    config: FamilyConfig,
+    family: Path,
+    crystals: Crystals | None,
 ) -> tuple[SiteTable, dict[str, Any]]:
     """The spectra that a model learns from, and what `train_ensemble` takes beside them.
 
@@ -290,6 +331,7 @@ def _lessons(
         table: see `train`.
         config: how it is trained.
         family: where the forward model is.
+        crystals: sites without spectra; those of the training part are simulated too.
 
     Raises:
         DatasetError: if an inverse model of EXAFS has no forward model of the same split beside it.
@@ -303,9 +345,12 @@ def _lessons(
     forward = ModelBundle.load(family / "forward-EXAFS")
     if forward.card["split"]["seed"] != config.split_seed:
         raise DatasetError(f"forward-EXAFS in {family} was trained on another split than {config.split_seed}; train it again first.")
-    lessons = [table]
+    lessons = [each_draw(table)]
     if config.simulated:
         lessons.append(simulate(table, forward.ensemble, config.simulated, config.split_seed))
+        if crystals is not None:
+            more = crystals.sites(crystals.of_part("train", config.split_seed))
+            lessons.append(simulate(more, forward.ensemble, config.simulated, config.split_seed))
     return SiteTable.join(lessons), {"waves": candidate_waves(forward.ensemble, torch.as_tensor(table.features[:, -PATHS_SIZE:]))}
 
 

@@ -226,11 +226,39 @@ def train_ensemble(
         raise DatasetError(f"{task.label} has {len(train)} sites to train and {len(select)} to select on; at least 20 and 5 are needed.")
     members, losses = [], []
     for index in range(options.members):
-        own = state / f"network-{index}" if state is not None else None
-        network, loss = _train_member(task, train, select, architecture, options, options.seed + 1000 * index, paths, waves, own)
+        own = _network(state, index) if state is not None else None
+        kept = _finished(task, architecture, own)
+        seed = options.seed + 1000 * index
+        network, loss = kept or _train_member(task, train, select, architecture, options, seed, paths, waves, own)
         members.append(network)
         losses.append(loss)
     return Ensemble(task, members), losses
+
+
+def finished_ensemble(
+    task: Task, architecture: Architecture, options: TrainingOptions, state: Path | None
+) -> tuple[Ensemble, list[float]] | None:
+    """What `train_ensemble` left in the folder `state`, if it trained all networks."""
+    if state is None:
+        return None
+    kept = [_finished(task, architecture, _network(state, index)) for index in range(options.members)]
+    whole = [item for item in kept if item is not None]
+    return (Ensemble(task, [network for network, _ in whole]), [loss for _, loss in whole]) if len(whole) == len(kept) else None
+
+
+def _network(state: Path, index: int) -> Path:
+    """Where a network is kept when it is trained; its checkpoint lies beside it."""
+    return state / f"network-{index}.safetensors"
+
+
+def _finished(task: Task, architecture: Architecture, path: Path | None) -> tuple[Network, float] | None:
+    """A network that was trained before this run was stopped, and its best select loss."""
+    if path is None or not path.is_file():
+        return None
+    kept = read_state(path)
+    network = architecture.build(task)
+    network.load_state_dict(kept["state"])
+    return network, float(kept["loss"])
 
 
 def _train_member(
@@ -244,13 +272,9 @@ def _train_member(
     waves: torch.Tensor | None,
     state: Path | None,
 ) -> tuple[Network, float]:
+    """A network, and its best select loss; `state` is the file that it is kept in."""
     lightning.seed_everything(seed, verbose=False)
     network = architecture.build(task)
-    finished = state.with_suffix(".safetensors") if state is not None else None
-    if finished is not None and finished.is_file():
-        kept = read_state(finished)
-        network.load_state_dict(kept["state"])
-        return network, float(kept["loss"])
     source = task.source(train)
     if isinstance(network, ShellNetwork):
         if waves is None:
@@ -267,9 +291,9 @@ def _train_member(
     if not best.state:
         raise ModelError(f"{task.label} gave no finite select loss in {options.epochs} epochs; lower the learning rate.")
     network.load_state_dict(best.state)
-    if finished is not None and is_first_process():
-        write_state(finished, best.state_dict())
-        finished.with_suffix(".checkpoint").unlink(missing_ok=True)
+    if state is not None and is_first_process():
+        write_state(state, best.state_dict())
+        state.with_suffix(".checkpoint").unlink(missing_ok=True)
     return network.cpu(), best.loss
 
 

@@ -156,8 +156,12 @@ def test_patience_ends_a_network_that_gets_no_better(tables, monkeypatch):
 
 def config(folder: Path, **training) -> Path:
     usual = {"members": 2, "epochs": 2, "batch_size": 32, "accelerator": "cpu", "devices": 1, "progress": False}
-    content = {"dataset": "set.h5", "tasks": ["distance-XANES", "neighbours-XANES"], "architecture": {"width": 16, "depth": 1}}
-    content |= {"training": usual | training, "training_of": {"distance-XANES": {"epochs": 2, "members": 1}}}
+    content = {
+        "dataset": "set.h5",
+        "tasks": ["forward-XANES", "neighbours-XANES", "distance-XANES"],
+        "architecture": {"width": 16, "depth": 1},
+    }
+    content |= {"training": usual | training, "training_of": {"forward-XANES": {"epochs": 2, "members": 1}}}
     path = folder / "c.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -176,7 +180,7 @@ def test_a_training_that_is_killed_goes_on(make_dataset, tmp_path, capsys):
     make_dataset().save(tmp_path / "set.h5")
     arguments = ["train", config(tmp_path, epochs=30), "-o"]
     family = tmp_path / "killed"
-    waited_for = family / STATE_FOLDER / "neighbours-XANES" / "network-1.checkpoint"
+    waited_for = family / STATE_FOLDER / "shell-XANES" / "network-1.checkpoint"
     with subprocess.Popen(command(*arguments, family), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         end = time.monotonic() + 300
         while not waited_for.exists() and running.poll() is None and time.monotonic() < end:
@@ -186,10 +190,10 @@ def test_a_training_that_is_killed_goes_on(make_dataset, tmp_path, capsys):
     assert waited_for.exists()
     assert 0 < read_state(waited_for)["epoch"] + 1 < 30
     assert not (family / "family.json").exists()
-    first = (family / "distance-XANES" / "weights.safetensors").stat().st_mtime_ns
+    first = (family / "forward-XANES" / "weights.safetensors").stat().st_mtime_ns
     assert main([*map(str, arguments), str(family)]) == 0
-    assert "distance-XANES: finished before" in capsys.readouterr().out
-    assert (family / "distance-XANES" / "weights.safetensors").stat().st_mtime_ns == first
+    assert "forward-XANES: finished before" in capsys.readouterr().out
+    assert (family / "forward-XANES" / "weights.safetensors").stat().st_mtime_ns == first
     assert main([*map(str, arguments), str(tmp_path / "whole")]) == 0
     assert "finished before" not in capsys.readouterr().out
     assert contents(family) == contents(tmp_path / "whole")
@@ -200,11 +204,11 @@ def test_another_configuration_starts_anew(make_dataset, tmp_path, capsys):
     """What a stopped run left is of no use to it; a run that came to its end is no run to go on with."""
     make_dataset().save(tmp_path / "set.h5")
     family = tmp_path / "family"
-    RunState(family, "of another run").finish("distance-XANES")
+    RunState(family, "of another run").finish("forward-XANES")
     for _ in range(2):
         assert main(["train", str(config(tmp_path, members=1, epochs=1)), "-o", str(family)]) == 0
         assert "finished before" not in capsys.readouterr().out
-    assert FamilyBundle.load(family).labels == ["distance-XANES", "neighbours-XANES"]
+    assert FamilyBundle.load(family).labels == ["distance-XANES", "forward-XANES", "neighbours-XANES"]
 
 
 # ---------------------------------------------------------------- several processes
@@ -296,7 +300,7 @@ def test_the_command_trains_with_two_processes(make_dataset, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("wrote ") == 1
-    assert FamilyBundle.load(family).labels == ["distance-XANES", "neighbours-XANES"]
+    assert FamilyBundle.load(family).labels == ["distance-XANES", "forward-XANES", "neighbours-XANES"]
     assert FamilyBundle.load(family).model("distance", "XANES").card["training"]["devices"] == 2
     assert not (family / STATE_FOLDER).exists()
 

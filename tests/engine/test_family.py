@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from aiida_xastruct.engine import ALGORITHM_VERSION
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.content import hash_file
+from aiida_xastruct.engine.crystals import Crystals
+from aiida_xastruct.engine.dataset import part_of
 from aiida_xastruct.engine.errors import DatasetError, ModelError, XastructError
 from aiida_xastruct.engine.family import FamilyConfig, make_family
+from aiida_xastruct.engine.paths import PATHS_SIZE
 
 LABELS = ["distance-XANES", "forward-XANES", "neighbours-XANES"]
 
@@ -90,9 +94,43 @@ def test_a_task_without_spectra_is_refused(make_dataset, tiny_config, tmp_path, 
         make_family(make_dataset(n=40), FamilyConfig(**{**vars(tiny_config), "tasks": ("forward-EXAFS",)}), tmp_path)
 
 
-def test_an_unknown_task_is_refused(make_dataset, tiny_config, tmp_path, refused):
+@pytest.mark.parametrize("label", ["backward-XANES", "shell-XANES", "forward-XES"])
+def test_an_unknown_task_is_refused(make_dataset, tiny_config, tmp_path, refused, label):
     with refused(ModelError, "is no task"):
-        make_family(make_dataset(n=40), FamilyConfig(**{**vars(tiny_config), "tasks": ("backward-XANES",)}), tmp_path)
+        make_family(make_dataset(n=40), FamilyConfig(**{**vars(tiny_config), "tasks": (label,)}), tmp_path)
+
+
+def test_inverse_exafs_learns_from_crystals_of_the_training_part_too(make_dataset, tiny_config, tmp_path):
+    """Simulated spectra of crystals change the weights; those of crystals of other parts do not."""
+    dataset = make_dataset(kinds=("EXAFS",))
+    table = dataset.tables["EXAFS"]
+    hashes = {}
+    for name in ("none", "train", "report"):
+        crystals = None
+        if name != "none":
+            groups = [f"Fe{i}Al" for i in range(1000) if part_of(f"Fe{i}Al|AB-225", 0) == name][:20]
+            materials = [{"source": "npz", "source_id": f, "formula": f, "space_group": 225, "prototype": "AB-225"} for f in groups]
+            rows = np.arange(20)
+            crystals = Crystals(
+                materials,
+                rows,
+                rows,
+                table.absorber[rows],
+                table.shell[rows],
+                table.mean_distance[rows],
+                table.nearest_distance[rows],
+                table.features[rows, -PATHS_SIZE:],
+            )
+        tasks = ("forward-EXAFS", "distance-EXAFS", "neighbours-EXAFS")
+        card = make_family(dataset, FamilyConfig(**{**vars(tiny_config), "tasks": tasks}), tmp_path / name, crystals=crystals)
+        assert card["crystals_hash"] == (crystals.content_hash() if crystals is not None else "")
+        hashes[name] = {label: hash_file(tmp_path / name / label / "weights.safetensors") for label in tasks}
+        listed = (tmp_path / name / "materials.txt").read_text().splitlines()
+        assert len(listed) == len(dataset.materials) + (0 if crystals is None else 20)
+    assert hashes["none"] == hashes["report"]
+    assert hashes["none"]["forward-EXAFS"] == hashes["train"]["forward-EXAFS"]
+    assert hashes["none"]["distance-EXAFS"] != hashes["train"]["distance-EXAFS"]
+    assert hashes["none"]["neighbours-EXAFS"] != hashes["train"]["neighbours-EXAFS"]
 
 
 # ---------------------------------------------------------------- the configuration

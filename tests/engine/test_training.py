@@ -29,7 +29,7 @@ def tables(make_dataset):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("forward", "XANES"), ("forward", "EXAFS"), ("neighbours", "XANES"), ("distance", "EXAFS")]
+    ("name", "kind"), [("forward", "XANES"), ("forward", "EXAFS"), ("neighbours", "XANES"), ("shell", "XANES"), ("shell", "EXAFS")]
 )
 def test_the_loss_falls(tables, name, kind):
     """A few passes over 120 sites whose answers follow from one number beat the mean of all sites."""

@@ -41,7 +41,7 @@ ERROR_FILE = "xastruct-feff.err"
 LOCK_FILE = ".xastruct-feff.lock"
 
 #: CPU seconds after which a program hangs. FEFF 8.5L's potentials take one second, or, for some rare-earth metals, never end.
-CPU_LIMITS = {"feff8l_pot": 60, "feff8l_xsph": 120}
+CPU_LIMITS = {"feff8l_pot": 15, "feff8l_xsph": 120}
 
 
 def engine_of(deck: str) -> str | None:

@@ -140,7 +140,7 @@ class PathNetwork(nn.Module):
         kinds = nn.functional.one_hot(kind, len(PathKind)).to(shape.dtype)
         told = torch.cat([self._element(z), self._element(first), self._element(second), kinds, shape, around], dim=1)
         scattered: torch.Tensor = self.body(told)
-        return scattered.view(len(geometry), 2, -1)
+        return scattered.view(len(geometry), 2, self.basis.shape[1])
 
     def _loss(self, half_length: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
         """(p, n) exp(-2 R / lambda(k))."""

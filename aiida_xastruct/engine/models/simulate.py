@@ -34,14 +34,14 @@ def simulate(table: SiteTable, forward: Ensemble, variants: int, seed: int) -> S
     """Spectra of the sites of a table under random strain and disorder.
 
     Args:
-        table: n EXAFS sites; their spectra are not used.
+        table: n EXAFS sites; their spectra are not used, and of their features only the paths, which are the last.
         forward: the model of EXAFS; each variant asks another member.
         variants: spectra a site.
         seed: of strain and disorder.
 
     Returns:
-        table of n x variants rows, without draws of its own; `mean_distance` and `nearest_distance` are strained too. Spectra that the
-        model makes up beyond measure (k^2 chi above 60) are left out.
+        table of n x variants rows, without draws of their own and without features; `mean_distance` and `nearest_distance` are strained
+        too. Spectra that the model makes up beyond measure (k^2 chi above 60) are left out.
 
     Raises:
         ModelError: if `forward` is no sum over paths.
@@ -67,16 +67,28 @@ def _variant(table: SiteTable, network: PathNetwork, generator: torch.Generator)
     curves = torch.cat([network.chi(*part) for part in zip(paths.split(256), absorber.split(256), disorder.split(256), strict=True)])
     sound = ((curves * network.k**2).abs().amax(dim=1) < 60.0).numpy()
     factor = strain.numpy()
+    curve = curves.numpy().astype(np.float32)
     moved = replace(
-        table,
-        curve=curves.numpy().astype(np.float32),
-        target=curves.numpy().astype(np.float32),
-        thermal=np.full_like(table.thermal, np.nan),
+        without_features(table),
+        curve=curve,
+        target=curve,
+        thermal=np.zeros((n, 0, curve.shape[1]), dtype=np.float32),
         mean_distance=table.mean_distance * factor,
         nearest_distance=table.nearest_distance * factor,
-        features=np.concatenate([table.features[:, :-PATHS_SIZE], paths.view(n, -1).numpy()], axis=1),
     )
     return moved.take(sound)
+
+
+def without_features(table: SiteTable) -> SiteTable:
+    """The same sites without features, which inverse models do not see and which are most of a table's memory."""
+    return replace(table, features=np.zeros((len(table), 0), dtype=np.float32))
+
+
+def each_draw(table: SiteTable) -> SiteTable:
+    """The spectra of a table, each thermal draw that there is as a row of its own, without features."""
+    bare = replace(without_features(table), thermal=table.thermal[:, :0])
+    drawn = [replace(bare, curve=table.thermal[:, draw]) for draw in range(table.thermal.shape[1])]
+    return SiteTable.join([bare, *(rows.take(np.flatnonzero(np.isfinite(rows.curve).any(axis=1))) for rows in drawn)])
 
 
 def _disorder(half_length: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

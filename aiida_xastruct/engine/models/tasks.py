@@ -1,4 +1,8 @@
-"""The three questions as learning problems: what goes in, what comes out, and how far off an answer is."""
+"""The questions as learning problems: what goes in, what comes out, and how far off an answer is.
+
+Three have models: forward, neighbours and distance. The two inverse ones are learned together, as the task "shell": networks that must
+name the neighbours know better how far away they are.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,13 @@ from ..spectrum import EXAFS_GRID, Kind
 from .density import density_size, neighbour_density
 from .views import choose, draw, fourier, view, view_size
 
-TaskName = Literal["forward", "neighbours", "distance"]
+TaskName = Literal["forward", "neighbours", "distance", "shell"]
 
 #: What a distance model gives: mean and nearest distance of the first shell (angstrom), ln(coordination number).
 DISTANCE_OUTPUTS = ("mean_distance", "nearest_distance", "log_coordination")
+
+#: Weights of distances and of neighbours where they are learned together.
+SHELL_WEIGHTS = (200.0, 0.3)
 
 #: Weight of each output's error in the loss; a coordination number is known three times less well than a distance.
 DISTANCE_SCALE = (1.0, 1.0, 0.3)
@@ -53,12 +60,19 @@ class Task:
     @property
     def n_out(self) -> int:
         """Length of a network's value."""
-        return {"forward": len(GRIDS[self.kind]), "neighbours": MAX_Z, "distance": len(DISTANCE_OUTPUTS)}[self.name]
+        distances = len(DISTANCE_OUTPUTS)
+        return {"forward": len(GRIDS[self.kind]), "neighbours": MAX_Z, "distance": distances, "shell": distances + MAX_Z}[self.name]
 
     @property
     def n_error(self) -> int:
         """How many expected errors a network states: one a spectrum, one a distance, none for neighbours."""
-        return {"forward": 1, "neighbours": 0, "distance": len(DISTANCE_OUTPUTS)}[self.name]
+        return {"forward": 1, "neighbours": 0}.get(self.name, len(DISTANCE_OUTPUTS))
+
+    @property
+    def of_shell(self) -> tuple[slice, slice]:
+        """Which outputs and which stated errors of a network for the task "shell" answer this one; one error at least, as networks have."""
+        distances = len(DISTANCE_OUTPUTS)
+        return (slice(distances, None), slice(1)) if self.name == "neighbours" else (slice(distances), slice(distances))
 
     def source(self, table: SiteTable) -> torch.Tensor:
         """What a network's input is made of: features of sites (n, SITE_SIZE), or curves (n, 1 + draws, grid)."""
@@ -72,8 +86,12 @@ class Task:
             return torch.as_tensor(table.target, dtype=torch.float32)
         if self.name == "neighbours":
             return torch.as_tensor(table.neighbours, dtype=torch.float32)
-        columns = (table.mean_distance, table.nearest_distance, np.log(table.coordination))
-        return torch.as_tensor(np.stack(columns, axis=1), dtype=torch.float32)
+        columns = torch.as_tensor(
+            np.stack((table.mean_distance, table.nearest_distance, np.log(table.coordination)), axis=1), dtype=torch.float32
+        )
+        if self.name == "distance":
+            return columns
+        return torch.cat([columns, torch.as_tensor(table.neighbours, dtype=torch.float32)], dim=1)
 
     def inputs(self, source: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Network inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves.
@@ -106,13 +124,13 @@ class Task:
         target, so that networks trained on what is left did worse on new materials.
         """
         mean = torch.nanmean(self.target(table), dim=0)
-        if self.name != "neighbours":
-            return mean
-        frequency = mean.clamp(1e-3, 1 - 1e-3)
-        return torch.log(frequency / (1 - frequency))
+        if self.name in ("neighbours", "shell"):
+            elements = slice(-MAX_Z, None)
+            mean[elements] = torch.logit(mean[elements], eps=1e-3)
+        return mean
 
     def loss(self, value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Scalar loss of values (b, n_out): `curve_error`, cross entropy of neighbours, Huber loss of distances.
+        """Scalar loss of values (b, n_out): `curve_error`, cross entropy of neighbours, Huber loss of distances; of a shell the last two.
 
         Curves count by the square of the error. EXAFS is loud in metals and faint in glasses by a factor of a hundred, so there it counts
         mostly against the size of the curve itself.
@@ -121,7 +139,13 @@ class Task:
             return torch.nn.functional.binary_cross_entropy_with_logits(value, target, reduction="none").sum(dim=1).mean()
         if self.name == "distance":
             scale = torch.tensor(DISTANCE_SCALE, device=value.device)
-            return torch.nn.functional.huber_loss(value * scale, target * scale, delta=0.1)
+            return torch.nn.functional.huber_loss(value * scale, target * scale, delta=0.05)
+        if self.name == "shell":
+            losses = [
+                weight * task.loss(value[:, task.of_shell[0]], target[:, task.of_shell[0]])
+                for weight, task in zip(SHELL_WEIGHTS, (Task("distance", self.kind), Task("neighbours", self.kind)), strict=True)
+            ]
+            return losses[0] + losses[1]
         squared = curve_error(value, target, self.kind) ** 2
         if self.kind == "XANES":
             return squared.mean()
@@ -132,7 +156,8 @@ class Task:
         """Scalar loss of stated errors (b, n_error): the Gaussian likelihood of the residuals, which it leaves where they are."""
         if self.n_error == 0:
             return torch.zeros((), device=value.device)
-        residual = value - target if self.name == "distance" else curve_error(value, target, self.kind)[:, None]
+        distances = slice(self.n_error)
+        residual = curve_error(value, target, self.kind)[:, None] if self.name == "forward" else value[:, distances] - target[:, distances]
         return (log_error + 0.5 * residual.detach() ** 2 * torch.exp(-2.0 * log_error)).mean()
 
 

@@ -16,7 +16,7 @@ from aiida_xastruct.engine.models.tasks import Task, curve_error, curve_weight, 
 from aiida_xastruct.engine.sevennet import SevenNetFeatures
 from aiida_xastruct.engine.spectrum import EXAFS_GRID
 
-LABELS = [(name, kind) for name in ("forward", "neighbours", "distance") for kind in ("XANES", "EXAFS")]
+LABELS = [(name, kind) for name in ("forward", "neighbours", "distance", "shell") for kind in ("XANES", "EXAFS")]
 SMALL = Architecture(width=16, depth=1)
 
 
@@ -58,7 +58,9 @@ def test_shapes_of_every_task(tables, name, kind):
 def test_losses_are_numbers_and_fall_towards_the_truth(tables, name, kind):
     task, table = Task(name, kind), tables[kind]
     target = task.target(table)
-    good = 40.0 * (target - 0.5) if name == "neighbours" else target
+    good = target.clone()
+    if name in ("neighbours", "shell"):
+        good[:, -MAX_Z:] = 40.0 * (target[:, -MAX_Z:] - 0.5)
     value = torch.zeros_like(target)
     assert 0 <= float(task.loss(good, target)) < 1e-3 < float(task.loss(value, target))
 
@@ -185,6 +187,18 @@ def test_mean_and_spread_of_the_members(tables):
     torch.testing.assert_close(both.spread, (first.value - second.value).abs() / 2, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(both.stated, ((first.stated**2 + second.stated**2) / 2).sqrt())
     assert (first.spread == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["XANES", "EXAFS"])
+def test_networks_that_learned_both_inverse_questions_answer_each_alone(tables, kind):
+    whole, table = Task("shell", kind), tables[kind]
+    inputs, absorber = whole.inputs(whole.source(table)), torch.as_tensor(table.absorber)
+    both = Ensemble(whole, members(whole))
+    distance, neighbours = (both.part(Task(name, kind), SMALL)(inputs, absorber) for name in ("distance", "neighbours"))
+    said = [member(inputs, absorber) for member in both.members]
+    torch.testing.assert_close(distance.value, torch.stack([value[:, :3] for value, _ in said]).mean(dim=0))
+    torch.testing.assert_close(neighbours.value, torch.sigmoid(torch.stack([value[:, 3:] for value, _ in said])).mean(dim=0))
+    torch.testing.assert_close(distance.stated, torch.stack([torch.exp(2.0 * error) for _, error in said]).mean(dim=0).sqrt())
 
 
 def test_neighbours_are_probabilities(tables):
