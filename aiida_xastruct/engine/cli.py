@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     crystals = command("crystals", _crystals, "Sample sites of crystals without spectra, for models to learn from by simulation.")
     crystals.add_argument("--source", choices=("amcsd", "npz", "cif"), default="npz", help="kind of collection (npz)")
     crystals.add_argument("--path", type=Path, help="the table of npz, the folder of cif")
-    crystals.add_argument("--sites", type=int, default=50000, help="how many, the absorbing elements in turn (50000)")
-    crystals.add_argument("--seed", type=int, default=0, help="order of elements and crystals")
+    crystals.add_argument("--per-element", type=int, default=600, help="sites of each absorbing element (600)")
+    crystals.add_argument("--seed", type=int, default=0, help="which crystals, and which of their sites")
     crystals.add_argument("--holdout", type=Path, required=True, help="folder with holdout_ids.txt and holdout_formulas.txt")
     crystals.add_argument("--cores", type=int, default=1)
     crystals.add_argument("-o", "--output", type=Path, required=True, help="HDF5 file to write")
@@ -256,7 +256,8 @@ def _crystals(options: argparse.Namespace) -> None:
 
     path = str(options.path) if options.path else ""
     with _bar("sites") as progress:
-        found = sample_crystals(options.source, path, options.sites, Holdout.read(options.holdout), options.seed, options.cores, progress)
+        holdout = Holdout.read(options.holdout)
+        found = sample_crystals(options.source, path, options.per_element, holdout, options.seed, options.cores, progress)
     found.save(options.output)
     rows = [[str(len(found)), str(len(found.materials)), str(len(set(found.absorber.tolist())))]]
     _table(str(options.output), ("sites", "materials", "absorbers"), rows)

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import MAX_Z, Holdout, SiteTable, group_label, part_of
-from .errors import DatasetError, StructureError
+from .errors import DatasetError, StructureError, XastructError
+from .feff.deck import resolve_edge
 from .paths import PATHS_SIZE, path_rows
-from .reference.order import Excluded, RoundRobin
 from .reference.sources import open_source
 from .spectrum import EXAFS_GRID, atomic_number
-from .structure import first_shell, prototype, space_group
+from .structure import first_shell, inequivalent_absorbers, space_group
 
 FORMAT = "xastruct-crystals-1"
 
@@ -135,58 +135,76 @@ COLUMNS = tuple(item.name for item in fields(Crystals) if item.name != "material
 def sample_crystals(
     source: str,
     path: str,
-    sites: int,
+    per_element: int,
     holdout: Holdout,
     seed: int = 0,
     cores: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Crystals:
-    """Sites of a collection of crystals, element by element in turn, so that rare absorbers are as many as there are.
+    """Sites of a collection of crystals, of each absorbing element as many.
 
     Args:
         source: `amcsd`, `npz` or `cif`; see `engine.reference.sources`.
         path: the table of npz, the folder of cif.
-        sites: how many, where the collection has so many.
+        per_element: sites of each absorber, where the collection has so many crystals of it; of fewer crystals up to three sites each.
         holdout: materials that must be left out, and their twins.
-        seed: order of elements and crystals.
+        seed: which crystals, and which of their sites.
         cores: processes that compute first shells and paths.
-        progress: called with (sites looked at, sites asked for).
+        progress: called with (sites done, sites chosen).
 
     Raises:
         StructureError: if there is no such collection.
         DatasetError: if none of its sites can be used.
     """
-    excluded = Excluded(holdout.ids, holdout.twins)
-    order = RoundRobin(source, path, seed, excluded, lambda *_: None, set())
-    tasks = ((source, path, source_id, site, element) for element, source_id, site, _ in islice(_one_a_crystal(order), sites))
+    tasks = [
+        (source, path, holdout, *choice) for choice in _choices(open_source(source, path).ids_by_element(), holdout, per_element, seed)
+    ]
     rows: list[dict[str, Any]] = []
+    seen = set()
     with ProcessPoolExecutor(cores) as pool:
-        done = 0
-        # In blocks: `map` would read the whole collection before the first result.
-        while block := list(islice(tasks, 64 * _CHUNK)):
-            rows += [row for row in pool.map(_site, block, chunksize=_CHUNK) if row is not None]
-            done += len(block)
-            if progress:
-                progress(done, sites)
+        for done, row in enumerate(pool.map(_site, tasks, chunksize=_CHUNK), start=1):
+            if row is not None and (key := (row["described"]["source_id"], row["site"])) not in seen:
+                seen.add(key)
+                rows.append(row)
+            if progress and (done % _CHUNK == 0 or done == len(tasks)):
+                progress(done, len(tasks))
     if not rows:
         raise DatasetError("no crystal of this collection has a site that can be used; give another.")
     return _table(rows)
 
 
-def _one_a_crystal(order: RoundRobin) -> Iterator[tuple[str, str, int, int]]:
-    """Of each crystal and element one site in turn: sites of one crystal are alike, and there are crystals enough."""
-    seen = set()
-    for element, source_id, site, multiplicity in order.sites():
-        if (element, source_id) not in seen:
-            seen.add((element, source_id))
-            yield element, source_id, site, multiplicity
+def _choices(by_element: dict[str, list[str]], holdout: Holdout, per_element: int, seed: int) -> Iterator[tuple[str, str, int]]:
+    """(element, source id, turn): the site is the one whose turn it is among the inequivalent ones of the element."""
+    generator = np.random.default_rng(seed)
+    by_element = {element: [name for name in ids if name not in holdout.ids] for element, ids in by_element.items()}
+    for element in sorted((name for name in by_element if by_element[name] and _absorbs(name)), key=atomic_number):
+        ids = generator.permutation(by_element[element]).tolist()
+        if len(ids) >= per_element:
+            for source_id in ids[:per_element]:
+                yield element, source_id, int(generator.integers(0, 7))
+        else:
+            yield from islice(((element, source_id, turn) for turn in range(3) for source_id in ids), per_element)
 
 
-def _site(task: tuple[str, str, str, int, str]) -> dict[str, Any] | None:
-    """One row, None for a site without a first shell."""
-    source, path, source_id, site, element = task
-    structure, _ = open_source(source, path).structure(source_id)
+def _absorbs(element: str) -> bool:
+    """Whether an element has an edge that is measured."""
     try:
+        resolve_edge(element)
+    except XastructError:
+        return False
+    return True
+
+
+def _site(task: tuple[str, str, Holdout, str, str, int]) -> dict[str, Any] | None:
+    """One row, None for a crystal that is held out or damaged, or a site without a first shell."""
+    source, path, holdout, element, source_id, turn = task
+    try:
+        structure, _ = open_source(source, path).structure(source_id)
+        formula, group = structure.composition.reduced_formula, space_group(structure)
+        if holdout.excludes(source, source_id, formula, group):
+            return None
+        absorbers = inequivalent_absorbers(structure, element)
+        site = absorbers[turn % len(absorbers)].site
         shell = first_shell(structure, site)
     except StructureError:
         return None
@@ -197,9 +215,9 @@ def _site(task: tuple[str, str, str, int, str]) -> dict[str, Any] | None:
         "described": {
             "source": source,
             "source_id": source_id,
-            "formula": structure.composition.reduced_formula,
-            "space_group": space_group(structure),
-            "prototype": prototype(structure),
+            "formula": formula,
+            "space_group": group,
+            "prototype": f"{structure.composition.anonymized_formula}-{group}",
         },
         "site": site,
         "absorber": atomic_number(element),
@@ -211,6 +229,7 @@ def _site(task: tuple[str, str, str, int, str]) -> dict[str, Any] | None:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Crystals:
+    rows = sorted(rows, key=lambda row: (row["absorber"], row["described"]["source_id"], row["site"]))
     index: dict[tuple[str, str], int] = {}
     materials: list[dict[str, Any]] = []
     for row in rows:

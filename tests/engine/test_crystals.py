@@ -36,7 +36,7 @@ def npz(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def crystals(npz):
-    return sample_crystals("npz", str(npz), 100, NOTHING)
+    return sample_crystals("npz", str(npz), 10, NOTHING)
 
 
 def test_every_element_of_every_crystal_has_a_site(crystals):
@@ -67,13 +67,13 @@ def test_first_shells_are_those_of_the_crystals(crystals):
 
 
 def test_held_out_materials_and_their_twins_are_left_out(npz):
-    found = sample_crystals("npz", str(npz), 100, Holdout(frozenset(["cao"]), frozenset({("MgO", 225), ("NiO", 194)})))
+    found = sample_crystals("npz", str(npz), 10, Holdout(frozenset(["cao"]), frozenset({("MgO", 225), ("NiO", 194)})))
     assert {material["source_id"] for material in found.materials} == {"nio", "cscl"}
 
 
 def test_nothing_left_is_said(npz, refused):
     with refused(DatasetError, "no crystal of this collection"):
-        sample_crystals("npz", str(npz), 100, Holdout(frozenset(["mgo", "cao", "nio", "cscl"]), frozenset()))
+        sample_crystals("npz", str(npz), 10, Holdout(frozenset(["mgo", "cao", "nio", "cscl"]), frozenset()))
 
 
 def test_round_trip(crystals, tmp_path, refused):
