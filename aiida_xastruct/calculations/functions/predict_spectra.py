@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 @calcfunction
 def predict_spectra(
-    structure: StructureData,
-    sites: List,
-    kind: Str,
-    model: ModelData,
-    algorithm_version: Str = ALGORITHM_VERSION["forward"],  # type: ignore[assignment]
+    structure: StructureData, sites: List, kind: Str, model: ModelData, algorithm_version: Str = ALGORITHM_VERSION["forward"]  # type: ignore[assignment]
 ) -> Any:
     """Spectra of sites by a forward model.
 
