@@ -50,7 +50,8 @@ class SiteNetwork(nn.Module):
     (the random subspaces of T.K. Ho, IEEE Trans. Pattern Anal. Mach. Intell. 20, 832 (1998)).
 
     Shapes:
-        input: x (b, n_in or more, the further columns are not looked at), z (b,) atomic numbers. output: value (b, n_out), log_error (b, n_error).
+        input: x (b, n_in or more; further columns are not looked at), z (b,) atomic numbers.
+        output: value (b, n_out), log_error (b, n_error).
     """
 
     mean: torch.Tensor

@@ -35,8 +35,8 @@ SHELL_WEIGHTS = (200.0, 0.3)
 DISTANCE_SCALE = (1.0, 1.0, 0.3)
 
 
-#: Forward XANES: length and weight, for `models.kernel`, of each block of its inputs: the scalars of SevenNet's layers 1 to 5, the densities of
-#: neighbours and the density of angles. Near things count most.
+#: Forward XANES: length and weight, for `models.kernel`, of each block of its inputs: the scalars of SevenNet's layers 1 to 5, both
+#: densities of neighbours and that of angles. What is near counts most.
 KERNEL_BLOCKS = (
     *((len(SevenNetFeatures.scalars) // 5, weight) for weight in (0.6, 0.3, 0.2, 0.1, 0.1)),
     (density_size(), 0.3),
@@ -44,7 +44,7 @@ KERNEL_BLOCKS = (
     (ANGLES_SIZE, 0.2),
 )
 
-#: The first of these columns, which networks see; the rest made them no better.
+#: The first of these columns, which networks see.
 NETWORK_COLUMNS = len(SevenNetFeatures.scalars) + density_size()
 
 
@@ -110,8 +110,8 @@ class Task:
     def inputs(self, source: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves.
 
-        XANES is predicted from SevenNet's scalars (with its norms networks did worse) and the densities of neighbours and angles, EXAFS from
-        scattering paths.
+        XANES is predicted from SevenNet's scalars (with its norms networks did worse) and the densities of neighbours and angles,
+        EXAFS from scattering paths.
         """
         if self.name == "forward":
             if self.kind == "EXAFS":
