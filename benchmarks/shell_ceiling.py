@@ -42,7 +42,15 @@ def told(paths: NDArray[np.float32], absorber: NDArray[np.int64]) -> NDArray[np.
     radii = 2.0 * (elements[z][..., 2] + own[:, None, 2])
     contrast = elements[z][..., 3] - own[:, None, 3]
     distance = np.where(known, distance, np.nan)
-    columns = [distance, distance / distance[:, :1], number, np.nancumsum(number, axis=1), np.where(known, z, np.nan), distance / radii, contrast]
+    columns = [
+        distance,
+        distance / distance[:, :1],
+        number,
+        np.nancumsum(number, axis=1),
+        np.where(known, z, np.nan),
+        distance / radii,
+        contrast,
+    ]
     return np.concatenate([np.where(known, column, np.nan) for column in columns] + [own], axis=1).astype(np.float32)
 
 
@@ -69,7 +77,9 @@ def main() -> None:
         numbers = found[name] = {"mae": [], "median": [], "r2_within_absorber": []}
         for seed in range(options.seeds):
             # The ratio to the nearest atom is what is to be told: one in most crystals.
-            model = HistGradientBoostingRegressor(loss="absolute_error", max_iter=600, learning_rate=0.08, random_state=seed, max_features=0.3)
+            model = HistGradientBoostingRegressor(
+                loss="absolute_error", max_iter=600, learning_rate=0.08, random_state=seed, max_features=0.3
+            )
             model.fit(inputs, target / inputs[:, 0])
             value = model.predict(asked) * asked[:, 0]
             error = np.abs(value - getattr(report, name))
