@@ -25,8 +25,9 @@ import yaml
 from peer_split import draw
 
 from aiida_xastruct.engine.bundle import FamilyBundle
+from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import Dataset, group_label
-from aiida_xastruct.engine.family import FamilyConfig, make_family
+from aiida_xastruct.engine.family import make_family
 from aiida_xastruct.engine.training import TrainingOptions
 
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)

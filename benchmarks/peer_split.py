@@ -32,9 +32,9 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import Dataset, SiteTable
 from aiida_xastruct.engine.evaluate import edge_tail
-from aiida_xastruct.engine.family import FamilyConfig
 from aiida_xastruct.engine.models.tasks import Task
 from aiida_xastruct.engine.spectrum import XANES_GRID, atomic_number, element_symbol, smooth_background, tabulated_edge
 from aiida_xastruct.engine.training import train_ensemble

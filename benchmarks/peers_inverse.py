@@ -42,8 +42,9 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from sklearn.linear_model import Ridge
 
 from aiida_xastruct.engine.bundle import FamilyBundle
+from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import GRIDS, PARTS, Dataset, SiteTable
-from aiida_xastruct.engine.family import FamilyConfig, drawn_inputs, learned_as
+from aiida_xastruct.engine.family import drawn_inputs, learned_as
 from aiida_xastruct.engine.metrics import exact, macro_f1, micro_f1, r2, r2_within
 from aiida_xastruct.engine.models.baselines import absorber_mean, frequent_neighbours
 from aiida_xastruct.engine.models.calibration import NeighbourCalibration

@@ -23,8 +23,9 @@ import numpy as np
 import yaml
 
 from aiida_xastruct.engine.bundle import FamilyBundle
+from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import Dataset
-from aiida_xastruct.engine.family import FamilyConfig, make_family
+from aiida_xastruct.engine.family import make_family
 
 #: Metrics of a card's `report` column that are collected, and what they are called.
 METRICS: dict[str, dict[str, str]] = {

@@ -1,7 +1,7 @@
 """Write setup.json (the AiiDA registry reads it) and requirements-engine.txt from pyproject.toml, the one source of metadata.
 
-    python scripts/generate_metadata.py           # write both
-    python scripts/generate_metadata.py --check   # exit 1 if either is out of date
+python scripts/generate_metadata.py           # write both
+python scripts/generate_metadata.py --check   # exit 1 if either is out of date
 """
 
 from __future__ import annotations

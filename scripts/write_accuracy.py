@@ -90,7 +90,8 @@ def section(card: dict[str, Any]) -> list[str]:
     lines = [
         f"## {TITLES[card['task'] + '-' + card['kind']]}",
         "",
-        f"{len(card['elements'])} absorbers; {split['train']} sites to train on, {split['select']} to select, {split['calibrate']} to "
+        f"{len(card['elements'])} absorbers; {sum(card['training_sites'].values())} sites to train on{_kept(card)}, {split['select']} to "
+        f"select, {split['calibrate']} to "
         f"calibrate, {whole['sites']} to report. Grouped by {split['grouped_by']}; split seed {split['seed']}; "
         f"{card['training']['members']} networks. Of the {whole['materials']} materials to report, "
         f"{whole['materials_of_known_formula']} share their formula with one of another structure that was trained on.",
@@ -105,6 +106,12 @@ def section(card: dict[str, Any]) -> list[str]:
             beside = format(whole[baseline], ".4g") if baseline in whole else ""
             lines.append(f"| {text} | {' | '.join(values)} | {beside} |")
     return [*lines, "", *_risk(card), *_promises(card)]
+
+
+def _kept(card: dict[str, Any]) -> str:
+    """What is to be said of networks that were only calibrated anew."""
+    calibrated = card.get("calibration_data_hash", card["training_data_hash"])
+    return "" if calibrated == card["training_data_hash"] else f" (of data `{card['training_data_hash'][:12]}`)"
 
 
 def _risk(card: dict[str, Any]) -> list[str]:
@@ -165,7 +172,8 @@ def main(family: Path) -> None:
     lines = [
         "# Accuracy",
         "",
-        f"Family `{head['name']}`, version {head['version']}, trained on data `{head['training_data_hash'][:12]}`. No material of the "
+        f"Family `{head['name']}`, version {head['version']}, measured on data `{head['training_data_hash'][:12]}` and trained on it where "
+        f"no other is named; inverse EXAFS also on spectra simulated of crystals `{head['crystals_hash'][:12]}`. No material of the "
         "exam (`holdout_ids.txt`, and the twins in `holdout_formulas.txt`) is in it. Errors of XANES are of flat mu; those of EXAFS are of "
         "k^2 chi, in 1/angstrom^2. Inverse models are measured on random draws of each spectrum (thermal disorder, S0^2, shifts of E0, "
         "noise, short ranges), not on FEFF's clean ones. One split and one seed: how the numbers scatter over splits is not measured yet.",

@@ -52,9 +52,7 @@ def test_setup_json_equals_pyproject():
     assert content["install_requires"] == PROJECT["dependencies"]
     assert content["extras_require"] == PROJECT["optional-dependencies"]
     assert content["classifiers"] == PROJECT["classifiers"]
-    in_json = {
-        (group, line.split(" = ")[0]): line.split(" = ")[1] for group, lines in content["entry_points"].items() for line in lines
-    }
+    in_json = {(group, line.split(" = ")[0]): line.split(" = ")[1] for group, lines in content["entry_points"].items() for line in lines}
     assert in_json == DECLARED
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from .errors import ModelError
 

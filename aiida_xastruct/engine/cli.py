@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("config", type=Path, help="YAML: dataset, name, version, tasks, split_seed, architecture, training")
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of the family to write")
     train.add_argument("--dataset", type=Path, help="HDF5 file; overrides the one in the configuration")
+    train.add_argument("--keep", nargs="+", default=(), metavar="MODEL", help="models in the folder that are only calibrated anew")
     train.add_argument(
         "--crystals", type=Path, help="file of `xastruct crystals`; inverse EXAFS learns from simulated spectra of these too"
     )
@@ -267,10 +268,11 @@ def _train(options: argparse.Namespace) -> None:
     import yaml
 
     from .checkpoint import is_first_process
+    from .configuration import FamilyConfig
     from .crystals import Crystals
     from .dataset import Dataset
     from .errors import DatasetError
-    from .family import FamilyConfig, make_family
+    from .family import make_family
 
     def say(line: str) -> None:
         if is_first_process():  # several processes that train each run this command
@@ -288,7 +290,7 @@ def _train(options: argparse.Namespace) -> None:
         raise DatasetError("no dataset was given; add the key dataset to the configuration or use --dataset FILE.")
     config = FamilyConfig.from_dict(content)
     crystals = Crystals.load(options.crystals) if options.crystals else None
-    card = make_family(Dataset.load(path), config, options.output, say, crystals)
+    card = make_family(Dataset.load(path), config, options.output, say, crystals, options.keep)
     say(f"wrote {options.output} with {', '.join(card['models'])}")
 
 

@@ -21,7 +21,7 @@ from .errors import DatasetError
 from .paths import PathTable
 from .spectrum import EXAFS_GRID, XANES_GRID, FloatArray, element_symbol
 
-FORMAT = "xastruct-dataset-3"
+FORMAT = "xastruct-dataset-4"
 
 #: Thermal draws of an EXAFS site.
 THERMAL_DRAWS = 4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from .. import __version__
 from . import ALGORITHM_VERSION
 from .bundle import CARD, FAMILY_CARD, WEIGHTS, ModelBundle
 from .checkpoint import RunState, is_first_process, wait_for_all
+from .configuration import TASKS, FamilyConfig
 from .content import content_hash
 from .crystals import Crystals
-from .dataset import GRIDS, Dataset, SiteTable
-from .errors import DatasetError, ModelError, XastructError
+from .dataset import Dataset, SiteTable
+from .errors import DatasetError, ModelError
 from .measure import measure, report_on, risk_coverage
 from .models.baselines import absorber_mean
 from .models.calibration import (
@@ -43,98 +44,9 @@ from .models.tasks import Task, numpy_curve_error
 from .paths import PATHS_SIZE
 from .sevennet import FOLDER as SEVENNET
 from .spectrum import edge_of, element_symbol
-from .training import TrainingOptions, finished_ensemble, train_ensemble
-
-TASKS = ("forward", "neighbours", "distance")
+from .training import finished_ensemble, train_ensemble
 
 MATERIALS = "materials.txt"
-
-
-@dataclass(frozen=True)
-class FamilyConfig:
-    """What to train.
-
-    `simulated` is the number of spectra a training site, and a site of a table of crystals, that inverse EXAFS models learn from beside
-    FEFF's (`models.simulate`).
-    `tasks` are labels such as `forward-XANES`; empty means all that the dataset has spectra for. `training` holds for every task but
-    where `training_of` says otherwise, by label; `shell-EXAFS` are neighbours and distance together (`models.tasks`).
-    """
-
-    name: str = "family"
-    version: str = "1"
-    split_seed: int = 0
-    simulated: int = 4
-    tasks: tuple[str, ...] = ()
-    architecture: Architecture = field(default_factory=Architecture)
-    training: TrainingOptions = field(default_factory=TrainingOptions)
-    training_of: dict[str, TrainingOptions] = field(default_factory=dict)
-
-    def options(self, label: str) -> TrainingOptions:
-        """How the task of this label is trained."""
-        return self.training_of.get(label, self.training)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> FamilyConfig:
-        """From the contents of a YAML file.
-
-        Raises:
-            XastructError: naming an unknown key and those allowed, or a value that cannot be used.
-        """
-        inner = {"architecture": Architecture, "training": TrainingOptions}
-        values: dict[str, Any] = {}
-        _check_mapping("", data, [item.name for item in fields(cls)])
-        for key, value in data.items():
-            if key == "training_of":
-                continue
-            if key in inner:
-                values[key] = _changed(key, inner[key](), value)
-            elif key == "tasks":
-                if not isinstance(value, list | tuple):
-                    raise XastructError(f"tasks is {value!r}; give a list such as [forward-XANES].")
-                values[key] = tuple(value)
-            else:
-                values[key] = _usable(key, value, getattr(cls(), key))
-        config = cls(**values)
-        exceptions = data.get("training_of", {})
-        _check_mapping("training_of", exceptions, [f"{task}-{kind}" for task in ("forward", "shell") for kind in GRIDS])
-        own = {label: _changed(f"training_of.{label}", config.training, value) for label, value in exceptions.items()}
-        return replace(config, training_of=own)
-
-
-def _changed(key: str, usual: Any, value: Any) -> Any:
-    """A dataclass with the values of a mapping in the place of its own."""
-    _check_mapping(key, value, [item.name for item in fields(usual)])
-    return replace(usual, **{name: _usable(f"{key}.{name}", own, getattr(usual, name)) for name, own in value.items()})
-
-
-#: Numbers that may be zero; all others must be larger.
-_ZERO_ALLOWED = ("seed", "split_seed", "simulated", "depth", "dropout", "weight_decay", "patience")
-
-
-def _usable(key: str, value: Any, usual: Any) -> Any:
-    """A value of a configuration, if it is of the type of the usual one; text may be given as a number."""
-    name = key.rpartition(".")[2]
-    if name in ("devices", "precision"):  # Lightning takes several types, and checks them itself
-        return value
-    if isinstance(usual, str):
-        return str(value)
-    if isinstance(usual, bool):
-        if not isinstance(value, bool):
-            raise XastructError(f"{key} is {value!r}; give true or false.")
-        return value
-    allowed = (int,) if isinstance(usual, int) else (int, float)
-    if not isinstance(value, allowed) or isinstance(value, bool) or value < 0 or (value == 0 and name not in _ZERO_ALLOWED):
-        kind = "whole number" if isinstance(usual, int) else "number (in YAML 2.0e-3, not 2e-3)"
-        raise XastructError(f"{key} is {value!r}; give a {kind}{' of 0 or more' if name in _ZERO_ALLOWED else ' above 0'}.")
-    return value
-
-
-def _check_mapping(name: str, data: Any, allowed: list[str]) -> None:
-    if not isinstance(data, dict):
-        raise XastructError(f"{name or 'the configuration'} must be a mapping with keys among {', '.join(allowed)}.")
-    for key in data:
-        if key not in allowed:
-            raise XastructError(f"unknown key {f'{name}.' if name else ''}{key} in the configuration; use {', '.join(allowed)}.")
 
 
 def make_family(
@@ -143,6 +55,7 @@ def make_family(
     folder: Path,
     say: Callable[[str], None] = lambda _: None,
     crystals: Crystals | None = None,
+    keep: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train every task that the dataset allows and write the family.
 
@@ -154,6 +67,8 @@ def make_family(
         folder: where to write; made if missing.
         say: called with a line of progress.
         crystals: sites without spectra, of which inverse models of EXAFS learn from simulated ones.
+        keep: labels of models in `folder` whose networks are kept, and only calibrated and measured anew on this dataset. They must have
+            been trained on the same split, which keeps its parts when a dataset grows.
 
     Returns:
         the family card.
@@ -171,12 +86,18 @@ def make_family(
             raise ModelError(f"{label} is no task; use {', '.join(TASKS)}, each of XANES or EXAFS, such as forward-XANES.")
         if kind not in dataset.tables:
             raise DatasetError(f"the dataset has no {kind} spectra, so {label} cannot be trained.")
+    for label in keep:
+        if label not in tasks:
+            raise DatasetError(f"{label} is to be kept, but is none of the tasks {', '.join(tasks)}; name it among them.")
     run = RunState(folder, _fingerprint(config, data_hash, crystals))
     for label, task in tasks.items():
         if label in run.finished:
             say(f"{label}: finished before this run was stopped")
             continue
-        bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run)
+        if label in keep:
+            bundle = calibrate_anew(folder / label, dataset, config, data_hash)
+        else:
+            bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run)
         run.finish(label)
         say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
     card = write_family_card(dataset, config, folder, crystals)
@@ -253,6 +174,32 @@ def make_model(
 def learned_as(task: Task) -> Task:
     """The task that a model's networks are trained for: both inverse questions of a kind are learned together."""
     return task if task.name == "forward" else Task("shell", task.kind)
+
+
+#: What a card says of how its networks came about, and keeps when they are calibrated anew.
+_LEARNED = ("architecture", "elements", "edges", "training", "training_data_hash", "training_sites")
+
+
+def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_hash: str) -> ModelBundle:
+    """Calibrate and measure the networks of a model on another dataset; its card goes on saying what they learned from.
+
+    Raises:
+        ModelError: if the folder holds no model.
+        DatasetError: if the networks were trained on another split: their training sites would be among those to calibrate on.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text())
+        task, architecture = Task(card["task"], card["kind"]), Architecture(**card["architecture"])
+        learned = {name: card[name] for name in _LEARNED}
+        seed, losses = card["split"]["seed"], card["training"]["best_select_loss"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder} holds no model to keep ({error}); train it, or give the folder of a family that has it.") from error
+    if seed != config.split_seed:
+        raise DatasetError(f"{task.label} in {folder.parent} was trained on split {seed}, not {config.split_seed}; train it again.")
+    bundle = finish_model(Ensemble.load(folder / WEIGHTS, task, architecture), dataset, config, losses, data_hash, folder)
+    bundle.card.update(learned, calibration_data_hash=data_hash)
+    bundle.save(folder)
+    return ModelBundle.load(folder)
 
 
 def finish_model(

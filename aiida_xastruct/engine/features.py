@@ -1,7 +1,8 @@
-"""A site as forward models see it: SevenNet features of the absorber, its neighbours one by one, and its scattering paths.
+"""A site as forward models see it: SevenNet features of the absorber, its neighbours one by one, their angles, and its scattering paths.
 
 Row layout, (SITE_SIZE,): `SevenNetFeatures.size` learned features; `MAX_NEIGHBOURS` distances in angstrom, increasing, zero where there are
-fewer neighbours; their atomic numbers in the same order; `PATHS_SIZE` numbers of `engine.paths.path_rows`.
+fewer neighbours; their atomic numbers in the same order; `ANGLES_SIZE` numbers of `engine.angles.angular_rows`; `PATHS_SIZE` numbers of
+`engine.paths.path_rows`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
+from .angles import ANGLES_SIZE, angular_rows
 from .paths import PATHS_SIZE, atoms_around, path_rows
 from .sevennet import SevenNetFeatures, shared_features
 
@@ -21,7 +23,7 @@ NEIGHBOUR_RADIUS = 6.0
 #: The nearest neighbours kept; the densest crystals have more within the radius.
 MAX_NEIGHBOURS = 128
 
-SITE_SIZE = SevenNetFeatures.size + 2 * MAX_NEIGHBOURS + PATHS_SIZE
+SITE_SIZE = SevenNetFeatures.size + 2 * MAX_NEIGHBOURS + ANGLES_SIZE + PATHS_SIZE
 
 
 def neighbour_rows(structure: Structure, sites: Sequence[int]) -> NDArray[np.float32]:
@@ -40,4 +42,5 @@ def site_rows(structure: Structure, sites: Sequence[int], learned: NDArray[np.fl
     """(len(sites), SITE_SIZE) features of sites; `learned` (len(sites), SevenNetFeatures.size) where they are known already."""
     if learned is None:
         learned = shared_features()([structure], [sites])[0]
-    return np.concatenate([learned, neighbour_rows(structure, sites), path_rows(structure, sites)], axis=1).astype(np.float32)
+    known = (learned, neighbour_rows(structure, sites), angular_rows(structure, sites), path_rows(structure, sites))
+    return np.concatenate(known, axis=1).astype(np.float32)

@@ -22,9 +22,10 @@ from .checkpoint import SafetensorsIO, is_first_process, read_state, write_state
 from .dataset import SiteTable
 from .errors import DatasetError, ModelError
 from .models.ensemble import Architecture, Ensemble, Network
+from .models.kernel import SiteKernel
 from .models.paths import PathNetwork, path_loss
 from .models.shells import ShellNetwork
-from .models.tasks import Task
+from .models.tasks import KERNEL_BLOCKS, Task
 from .paths import PathTable
 
 #: Scattering paths in a step of training, beside the spectra.
@@ -203,7 +204,7 @@ def train_ensemble(
     waves: torch.Tensor | None = None,
     state: Path | None = None,
 ) -> tuple[Ensemble, list[float]]:
-    """Train the members of an ensemble one after another, each from its own seed.
+    """Train the members of an ensemble one after another, each from its own seed; fit its kernel model where it has one.
 
     Args:
         task: what to learn.
@@ -232,7 +233,15 @@ def train_ensemble(
         network, loss = kept or _train_member(task, train, select, architecture, options, seed, paths, waves, own)
         members.append(network)
         losses.append(loss)
-    return Ensemble(task, members), losses
+    networks = Ensemble(task, members)
+    return networks if task.label != "forward-XANES" else Ensemble(task, members, fit_kernel(networks, train)), losses
+
+
+def fit_kernel(networks: Ensemble, train: SiteTable) -> SiteKernel:
+    """The kernel model that answers beside networks, from what they were trained on; where a curve ends, theirs goes on."""
+    task, z = networks.task, torch.as_tensor(train.absorber)
+    inputs = task.inputs(task.source(train))
+    return SiteKernel.fit(inputs, z, task.target(train), networks(inputs, z).value, train.material, KERNEL_BLOCKS)
 
 
 def finished_ensemble(

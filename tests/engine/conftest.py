@@ -141,7 +141,7 @@ def make_dataset() -> Callable[..., Dataset]:
 @pytest.fixture(scope="session")
 def tiny_config() -> Any:
     """The smallest configuration that trains."""
-    from aiida_xastruct.engine.family import FamilyConfig
+    from aiida_xastruct.engine.configuration import FamilyConfig
 
     return FamilyConfig.from_dict(
         {

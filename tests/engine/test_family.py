@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from aiida_xastruct.engine import ALGORITHM_VERSION
 from aiida_xastruct.engine.bundle import FamilyBundle
+from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.content import hash_file
 from aiida_xastruct.engine.crystals import Crystals
 from aiida_xastruct.engine.dataset import part_of
 from aiida_xastruct.engine.errors import DatasetError, ModelError, XastructError
-from aiida_xastruct.engine.family import FamilyConfig, make_family
+from aiida_xastruct.engine.family import make_family
 from aiida_xastruct.engine.paths import PATHS_SIZE
 
 LABELS = ["distance-XANES", "forward-XANES", "neighbours-XANES"]
@@ -131,6 +133,28 @@ def test_inverse_exafs_learns_from_crystals_of_the_training_part_too(make_datase
     assert hashes["none"]["forward-EXAFS"] == hashes["train"]["forward-EXAFS"]
     assert hashes["none"]["distance-EXAFS"] != hashes["train"]["distance-EXAFS"]
     assert hashes["none"]["neighbours-EXAFS"] != hashes["train"]["neighbours-EXAFS"]
+
+
+def test_kept_networks_are_calibrated_anew_on_a_dataset_that_grew(make_dataset, tiny_config, tiny_family, tmp_path, refused):
+    folder, dataset, _, _ = tiny_family
+    shutil.copytree(folder, tmp_path / "family")
+    grown = make_dataset(n=300)
+    config = FamilyConfig(**{**vars(tiny_config), "tasks": ("forward-XANES", "distance-XANES")})
+    make_family(grown, config, tmp_path / "family", keep=("forward-XANES", "distance-XANES"))
+    for label in ("forward-XANES", "distance-XANES"):
+        before, after = (json.loads((path / label / "card.json").read_text()) for path in (folder, tmp_path / "family"))
+        assert hash_file(tmp_path / "family" / label / "weights.safetensors") == hash_file(folder / label / "weights.safetensors")
+        assert after["training_data_hash"] == before["training_data_hash"] == dataset.content_hash()
+        assert after["training_sites"] == before["training_sites"]
+        assert after["calibration_data_hash"] == grown.content_hash()
+        assert after["metrics"]["report"]["sites"] == int(grown.parts("XANES")["report"].sum()) > before["metrics"]["report"]["sites"]
+        assert after["calibration"] != before["calibration"]
+    with refused(DatasetError, "split 0, not 1"):
+        make_family(grown, FamilyConfig(**{**vars(config), "split_seed": 1}), tmp_path / "family", keep=("forward-XANES",))
+    with refused(ModelError, "no model to keep"):
+        make_family(grown, config, tmp_path / "empty", keep=("forward-XANES",))
+    with refused(DatasetError, "none of the tasks"):
+        make_family(grown, config, tmp_path / "family", keep=("forward-EXAFS",))
 
 
 # ---------------------------------------------------------------- the configuration

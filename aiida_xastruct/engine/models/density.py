@@ -1,4 +1,4 @@
-"""What stands how far from a site: a radial density of its neighbours, resolved by what kind of element they are.
+"""What stands how far from a site: radial densities of its neighbours, resolved by what kind of element they are.
 
 XANES follows bond lengths and the elements of the first shells closely. SevenNet's features hold both, but bent to what energies and
 forces need, so the plain density stands beside them. It is of the kind
@@ -20,6 +20,13 @@ from .networks import element_descriptors
 CENTRES = torch.arange(1.5, 4.9, 0.35)
 WIDTH = 0.25
 
+#: The same of the fine density, which resolves distances better and elements less.
+FINE_CENTRES = torch.arange(1.4, 5.9, 0.2)
+FINE_WIDTH = 0.12
+
+#: Channels of the fine density: one, period, group, radius, electronegativity.
+_FINE_CHANNELS = (0, 21, 22, 23, 24)
+
 #: Rows in one pass: 64 MB of intermediate values.
 _ROWS = 2048
 
@@ -38,6 +45,11 @@ def density_size() -> int:
     return len(CENTRES) * _channels().shape[1]
 
 
+def fine_size() -> int:
+    """Length of a row that `fine_density` makes."""
+    return len(FINE_CENTRES) * len(_FINE_CHANNELS)
+
+
 def neighbour_density(neighbours: torch.Tensor) -> torch.Tensor:
     """The density around sites.
 
@@ -49,13 +61,23 @@ def neighbour_density(neighbours: torch.Tensor) -> torch.Tensor:
         (n, `density_size`): for each shell c and channel e the sum over the neighbours j of w_e(Z_j) exp(-(R_j - c)^2 / (2 WIDTH^2)) times
         a cosine that falls from one to zero at `NEIGHBOUR_RADIUS`.
     """
-    return torch.cat([_density(part) for part in neighbours.split(_ROWS)]) if len(neighbours) else neighbours.new_zeros(0, density_size())
+    return _density(neighbours, CENTRES, WIDTH, _channels())
 
 
-def _density(neighbours: torch.Tensor) -> torch.Tensor:
+def fine_density(neighbours: torch.Tensor) -> torch.Tensor:
+    """(n, `fine_size`) as `neighbour_density`, with the fine shells and few channels."""
+    return _density(neighbours, FINE_CENTRES, FINE_WIDTH, _channels()[:, _FINE_CHANNELS])
+
+
+def _density(neighbours: torch.Tensor, centres: torch.Tensor, width: float, channels: torch.Tensor) -> torch.Tensor:
+    """(n, shells x channels) of any number of rows, in passes of `_ROWS`."""
+    parts = [_pass(part, centres.to(part.device), width, channels.to(part.device)) for part in neighbours.split(_ROWS)]
+    return torch.cat(parts) if len(neighbours) else neighbours.new_zeros(0, len(centres) * channels.shape[1])
+
+
+def _pass(neighbours: torch.Tensor, centres: torch.Tensor, width: float, channels: torch.Tensor) -> torch.Tensor:
     distance, number = neighbours.split(neighbours.shape[1] // 2, dim=1)
     fade = 0.5 * (1.0 + torch.cos(math.pi * (distance / NEIGHBOUR_RADIUS).clamp(0.0, 1.0))) * (distance > 0)
-    shell = torch.exp(-0.5 * ((distance[..., None] - CENTRES.to(distance.device)) / WIDTH) ** 2) * fade[..., None]
-    weight = _channels().to(distance.device)[number.long()]
-    density: torch.Tensor = (shell.transpose(1, 2) @ weight).flatten(1)
+    shell = torch.exp(-0.5 * ((distance[..., None] - centres) / width) ** 2) * fade[..., None]
+    density: torch.Tensor = (shell.transpose(1, 2) @ channels[number.long()]).flatten(1)
     return density

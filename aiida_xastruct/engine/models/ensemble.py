@@ -1,4 +1,4 @@
-"""Several networks of one task that answer together; what they disagree about is part of the uncertainty."""
+"""Several networks of one task, and a kernel model where there is one, that answer together; their disagreement is part of the uncertainty."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 
 from ..errors import ModelError
 from ..sevennet import SevenNetFeatures
+from .kernel import SiteKernel
 from .networks import SiteNetwork
 from .paths import PathNetwork
 from .shells import ShellNetwork
-from .tasks import Task
+from .tasks import NETWORK_COLUMNS, Task
 
 Network = SiteNetwork | PathNetwork | ShellNetwork
 
@@ -34,7 +35,7 @@ class Architecture:
             return ShellNetwork(task.n_out, task.n_error, self.width, self.depth, self.dropout, task.name != "neighbours")
         if task.name == "forward":
             n_half = len(SevenNetFeatures.scalars)
-            return SiteNetwork(task.n_in, task.n_out, task.n_error, 2 * self.width, self.depth, self.dropout, n_half)
+            return SiteNetwork(NETWORK_COLUMNS, task.n_out, task.n_error, 2 * self.width, self.depth, self.dropout, n_half)
         return SiteNetwork(task.n_in, task.n_out, task.n_error, self.width, self.depth, self.dropout)
 
 
@@ -45,7 +46,7 @@ class Prediction:
     Attributes:
         value: (n, n_out) mean over the members; for neighbours the mean probability.
         stated: (n, n_error) root mean square of the errors that the members state.
-        spread: (n, n_out) standard deviation over the members.
+        spread: (n, n_out) standard deviation over the members. A kernel model counts as much as all networks together.
     """
 
     value: torch.Tensor
@@ -54,12 +55,12 @@ class Prediction:
 
 
 class Ensemble:
-    """Trained networks of one task."""
+    """Trained networks of one task, and its kernel model where it has one (forward XANES)."""
 
-    def __init__(self, task: Task, members: Sequence[Network]) -> None:
+    def __init__(self, task: Task, members: Sequence[Network], kernel: SiteKernel | None = None) -> None:
         if not members:
             raise ModelError(f"the {task.label} model has no networks; train it again.")
-        self.task = task
+        self.task, self.kernel = task, kernel
         self.members = [member.eval().requires_grad_(False) for member in members]
 
     @torch.inference_mode()
@@ -71,11 +72,16 @@ class Ensemble:
 
     def _answer(self, x: torch.Tensor, z: torch.Tensor) -> Prediction:
         answers = [member(x, z) for member in self.members]
+        weight = torch.full((len(answers), 1, 1), 1.0 / len(answers), device=x.device)
+        if self.kernel is not None:
+            answers.append(self.kernel(x, z))
+            weight = torch.cat([weight, weight.new_ones(1, 1, 1)]) / 2.0
         values = torch.stack([value for value, _ in answers])
         if self.task.name == "neighbours":
             values = torch.sigmoid(values)
-        stated = torch.stack([torch.exp(2.0 * log_error) for _, log_error in answers]).mean(dim=0).sqrt()
-        return Prediction(values.mean(dim=0), stated, values.std(dim=0, unbiased=False))
+        mean = (weight * values).sum(dim=0)
+        stated = (weight * torch.stack([torch.exp(2.0 * log_error) for _, log_error in answers])).sum(dim=0).sqrt()
+        return Prediction(mean, stated, (weight * (values - mean) ** 2).sum(dim=0).sqrt())
 
     def part(self, task: Task, architecture: Architecture) -> Ensemble:
         """Of networks that answer both inverse questions (`Task` "shell") those outputs that answer one, as networks of their own."""
@@ -101,6 +107,8 @@ class Ensemble:
             for name, tensor in member.state_dict().items():
                 kept = tensor if name.rpartition(".")[2] in ("mean", "scale", "start", "seen", "log_mean_free_path") else tensor.half()
                 tensors[f"{index}.{name}"] = kept.contiguous()
+        if self.kernel is not None:
+            tensors |= {f"kernel.{name}": tensor.contiguous() for name, tensor in self.kernel.tensors().items()}
         save_file(tensors, path)
 
     @classmethod
@@ -115,6 +123,7 @@ class Ensemble:
 
         try:
             tensors = load_file(path)
+            kernel = {name.removeprefix("kernel."): tensors.pop(name) for name in sorted(tensors) if name.startswith("kernel.")}
             count = 1 + max(int(name.split(".")[0]) for name in tensors)
             members = []
             for index in range(count):
@@ -126,4 +135,4 @@ class Ensemble:
             raise ModelError(
                 f"{path} does not hold the {task.label} model ({str(error).splitlines()[0]}); install the family again."
             ) from error
-        return cls(task, members)
+        return cls(task, members, SiteKernel(kernel) if kernel else None)

@@ -50,7 +50,7 @@ class SiteNetwork(nn.Module):
     (the random subspaces of T.K. Ho, IEEE Trans. Pattern Anal. Mach. Intell. 20, 832 (1998)).
 
     Shapes:
-        input: x (b, n_in), z (b,) atomic numbers. output: value (b, n_out), log_error (b, n_error).
+        input: x (b, n_in or more, the further columns are not looked at), z (b,) atomic numbers. output: value (b, n_out), log_error (b, n_error).
     """
 
     mean: torch.Tensor
@@ -78,14 +78,15 @@ class SiteNetwork(nn.Module):
         nn.init.zeros_(self.value.bias)
 
     def start_from(self, x: torch.Tensor, z: torch.Tensor, start: torch.Tensor) -> None:
-        """Set the standardisation from training inputs (n, n_in), and the value to start from (n_out,); all absorbers z alike."""
+        """Set the standardisation from training inputs (n, n_in or more), and the value to start from (n_out,); all absorbers z alike."""
+        x = x[:, : len(self.mean)]
         self.mean.copy_(x.mean(dim=0))
         self.scale.copy_(x.std(dim=0).clamp(min=1e-2))
         self.start.copy_(start)
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Value (b, n_out) and log of the expected error (b, n_error), which is learned without moving the value."""
-        standard = ((x - self.mean) / self.scale).clamp(-8.0, 8.0)
+        standard = ((x[:, : len(self.mean)] - self.mean) / self.scale).clamp(-8.0, 8.0)
         hidden = self.enter(torch.cat([standard[:, self.seen], self.elements[z]], dim=1))
         for block in self.blocks:
             hidden = hidden + block(hidden)

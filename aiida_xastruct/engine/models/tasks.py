@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..angles import ANGLES_SIZE
 from ..dataset import GRIDS, MAX_Z, SiteTable
 from ..errors import ModelError
 from ..features import MAX_NEIGHBOURS
 from ..paths import PATHS_SIZE
 from ..sevennet import SevenNetFeatures
 from ..spectrum import EXAFS_GRID, Kind
-from .density import density_size, neighbour_density
+from .density import density_size, fine_density, fine_size, neighbour_density
 from .views import choose, draw, fourier, view, view_size
 
 TaskName = Literal["forward", "neighbours", "distance", "shell"]
@@ -32,6 +33,19 @@ SHELL_WEIGHTS = (200.0, 0.3)
 
 #: Weight of each output's error in the loss; a coordination number is known three times less well than a distance.
 DISTANCE_SCALE = (1.0, 1.0, 0.3)
+
+
+#: Forward XANES: length and weight, for `models.kernel`, of each block of its inputs: the scalars of SevenNet's layers 1 to 5, the densities of
+#: neighbours and the density of angles. Near things count most.
+KERNEL_BLOCKS = (
+    *((len(SevenNetFeatures.scalars) // 5, weight) for weight in (0.6, 0.3, 0.2, 0.1, 0.1)),
+    (density_size(), 0.3),
+    (fine_size(), 0.3),
+    (ANGLES_SIZE, 0.2),
+)
+
+#: The first of these columns, which networks see; the rest made them no better.
+NETWORK_COLUMNS = len(SevenNetFeatures.scalars) + density_size()
 
 
 @dataclass(frozen=True)
@@ -52,10 +66,10 @@ class Task:
 
     @property
     def n_in(self) -> int:
-        """Length of a network's input."""
+        """Length of an ensemble's input."""
         if self.name != "forward":
             return view_size(self.kind)
-        return len(SevenNetFeatures.scalars) + density_size() if self.kind == "XANES" else PATHS_SIZE
+        return sum(length for length, _ in KERNEL_BLOCKS) if self.kind == "XANES" else PATHS_SIZE
 
     @property
     def n_out(self) -> int:
@@ -94,16 +108,17 @@ class Task:
         return torch.cat([columns, torch.as_tensor(table.neighbours, dtype=torch.float32)], dim=1)
 
     def inputs(self, source: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Network inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves.
+        """Inputs (n, `n_in`) of what `source` gives; with a generator, of a random draw of each site's curves.
 
-        XANES is predicted from SevenNet's scalars (with its norms networks did worse) and the density of the neighbours, EXAFS from
+        XANES is predicted from SevenNet's scalars (with its norms networks did worse) and the densities of neighbours and angles, EXAFS from
         scattering paths.
         """
         if self.name == "forward":
             if self.kind == "EXAFS":
                 return source[:, -PATHS_SIZE:]
-            neighbours = source[:, SevenNetFeatures.size : SevenNetFeatures.size + 2 * MAX_NEIGHBOURS]
-            return torch.cat([source[:, SevenNetFeatures.scalars], neighbour_density(neighbours)], dim=1)
+            learned, neighbours, angles, _ = source.split([SevenNetFeatures.size, 2 * MAX_NEIGHBOURS, ANGLES_SIZE, PATHS_SIZE], dim=1)
+            densities = (neighbour_density(neighbours), fine_density(neighbours))
+            return torch.cat([learned[:, SevenNetFeatures.scalars], *densities, angles], dim=1)
         if generator is None:
             return view(source[:, 0], self.kind)
         return view(draw(choose(source, generator), self.kind, generator), self.kind)

@@ -161,10 +161,11 @@ def test_a_second_run_in_a_folder_waits_for_the_first(tmp_path, rock_salt, kille
     folder = tmp_path / "run"
     deck = write_deck(rock_salt, 0, FeffParameters(scf_radius=2.2, fms_radius=3.1, energy_step=1.0))
     first = start(folder, deck, "log1.dat")
+    # However long the second takes to start, the first is not done by then.
+    first.send_signal(signal.SIGSTOP)
     second = subprocess.Popen([SCRIPT, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert "another one is at work" in second.stderr.readline()
-    if killed:
-        first.kill()
+    first.send_signal(signal.SIGKILL if killed else signal.SIGCONT)
     said, errors = second.communicate(timeout=300)
     assert (second.returncode, errors) == (0, "")
     assert said.startswith("FEFF 10")

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from aiida_xastruct.engine.features import MAX_NEIGHBOURS, NEIGHBOUR_RADIUS, neighbour_rows
-from aiida_xastruct.engine.models.density import CENTRES, WIDTH, density_size, neighbour_density
+from aiida_xastruct.engine.models.density import (
+    CENTRES,
+    FINE_CENTRES,
+    FINE_WIDTH,
+    WIDTH,
+    density_size,
+    fine_density,
+    fine_size,
+    neighbour_density,
+)
 from aiida_xastruct.engine.models.networks import element_descriptors
 
 
@@ -26,6 +35,16 @@ def test_one_neighbour_by_hand():
     shell = fade * np.exp(-0.5 * ((2.0 - CENTRES.numpy()) / WIDTH) ** 2)
     np.testing.assert_allclose(density[:, 0].numpy(), shell, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(density[:, 1:].numpy(), shell[:, None] * element_descriptors()[8].numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_fine_density_by_hand():
+    """The same with sharper shells, and of oxygen: one, period, group, radius and electronegativity in the scale of the descriptors."""
+    density = fine_density(row((2.0, 8))).view(len(FINE_CENTRES), -1)
+    fade = 0.5 * (1 + np.cos(np.pi * 2.0 / NEIGHBOUR_RADIUS))
+    shell = fade * np.exp(-0.5 * ((2.0 - FINE_CENTRES.numpy()) / FINE_WIDTH) ** 2)
+    oxygen = np.array([1.0, 2 / 7, 16 / 18, 0.6 / 2, 3.44 / 3])
+    np.testing.assert_allclose(density.numpy(), shell[:, None] * oxygen, rtol=1e-4, atol=1e-6)
+    assert density.numel() == fine_size()
 
 
 def test_neighbours_add_up_in_any_order():
