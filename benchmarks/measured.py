@@ -9,11 +9,12 @@ Which structures are trusted: metal foils, whose phase at room temperature is be
 phase, either a mineral or the one phase that is stable at ambient conditions (`PHASES`, with space groups). Left out are hydrates and
 adsorbates, compounds of several phases under one formula (As2O3, NiS, Cu2S, VO), those known for vacancies (FeO, FexSx) and alpha-Mn, whose
 four sites lie 2.3 to 2.9 angstrom from their neighbours. The distance is the median over the entries of the formula and space group in the
-AMCSD that larixite ships (X-ray and neutron structures; where it has none, Materials Project's relaxed ones), of CrystalNN's first shell,
-averaged over the absorber's sites by multiplicity. It is printed with its spread over the entries, below which no error means anything.
+AMCSD that larixite ships (X-ray and neutron structures, those that state a temperature or pressure far from ambient left out; where it has
+none, Materials Project's relaxed ones), of CrystalNN's first shell, averaged over the absorber's sites by multiplicity. A phase is
+left out where the middle half of its entries spreads over more than 0.05 angstrom: there CrystalNN's shell is a matter of taste.
 
-Scans of one sample are merged. Those of S at fluorescence and others that `quality.csv` calls unfit are left out, but for Sr, whose only
-fault is a nominal energy scale: E0 is found in the data. Of the foils in `xasref` absorber and edge come from the energies.
+Scans of one sample are merged. Those that `quality.csv` calls unfit are left out, but for Sr, whose only fault is a nominal energy scale:
+E0 is found in the data. Of the foils in `xasref` absorber and edge come from the energies.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import numpy as np
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.errors import SpectrumError, StructureError, XastructError
 from aiida_xastruct.engine.metrics import micro_f1
-from aiida_xastruct.engine.reference.sources import Source, open_source
+from aiida_xastruct.engine.reference.sources import AmcsdSource, Source, open_source
 from aiida_xastruct.engine.scans import Scan, ScanParameters, merge, read_scan
 from aiida_xastruct.engine.spectrum import Spectrum, atomic_number, edge_of, element_symbol, find_e0, tabulated_edge
 from aiida_xastruct.engine.structure import first_shell, inequivalent_absorbers, space_group
@@ -94,6 +95,9 @@ PHASES: dict[str, tuple[str, int, str]] = {
     ".*_smithsonite_rt": ("ZnCO3", 167, "smithsonite by name"),
 }
 
+#: Largest spread of the middle half of the entries of a phase that is trusted, angstrom.
+TRUSTED_SPREAD = 0.05
+
 #: How far a scan must reach above E0, eV, to be asked as EXAFS (k of 9, the shortest range that models learn) and as XANES.
 EXAFS_REACH, XANES_REACH = 310.0, 60.0
 
@@ -111,7 +115,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Truth:
-    """First shell of an absorber in a phase: distance and its spread (largest less smallest) over the entries, angstrom."""
+    """First shell of an absorber in a phase: distance, and the spread of the middle half of the entries, angstrom."""
 
     distance: float
     spread: float
@@ -171,6 +175,16 @@ def library(folder: Path) -> tuple[list[Sample], int]:
     return samples, without
 
 
+def ambient(text: str) -> bool:
+    """Whether an entry of the AMCSD states neither a temperature outside of 270 to 320 K nor more than 0.2 GPa."""
+    for value, unit in re.findall(r"\bT\s*=+\s*(-?[\d.]+)\s*(K|C|deg)", text):
+        kelvin = float(value) + (0.0 if unit == "K" else 273.15)
+        if not 270.0 <= kelvin <= 320.0:
+            return False
+    pressures = re.findall(r"\bP\s*=+\s*([\d.]+)\s*(GPa|[kK]bar)", text)
+    return all(float(value) * (1.0 if unit == "GPa" else 0.1) <= 0.2 for value, unit in pressures)
+
+
 class Phases:
     """First shells of phases, from the AMCSD or, where it has no entry, from Materials Project's table."""
 
@@ -207,6 +221,8 @@ class Phases:
             for source_id in ids[elements]:
                 try:
                     structure, _ = source.structure(source_id)
+                    if not ambient(source.text(source_id) if isinstance(source, AmcsdSource) else ""):
+                        continue
                     if structure.composition.reduced_formula == wanted.reduced_formula and space_group(structure) == number:
                         sites = inequivalent_absorbers(structure, absorber)
                         own = [(first_shell(structure, site.site), site.multiplicity) for site in sites]
@@ -217,7 +233,7 @@ class Phases:
             if shells:
                 distances = [distance for distance, _ in shells]
                 middle = sorted(shells, key=lambda item: item[0])[len(shells) // 2]
-                spread = max(distances) - min(distances)
+                spread = float(np.subtract(*np.percentile(distances, (75, 25))))
                 return Truth(float(np.median(distances)), spread, tuple(sorted(middle[1])), len(shells), name)
         return None
 
@@ -262,6 +278,9 @@ def run(data: Path, family: FamilyBundle) -> dict[str, Any]:
         truth = phases.truth(sample.formula, sample.space_group, absorber)
         if truth is None:
             left_out.append(f"{sample.name}: no ordered entry of {sample.formula} in space group {sample.space_group}")
+            continue
+        if truth.spread > TRUSTED_SPREAD:
+            left_out.append(f"{sample.name}: the entries of {sample.formula} disagree on the distance by {truth.spread:.2f} angstrom")
             continue
         try:
             asked = questions(sample)
@@ -370,7 +389,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "Every spectrum. *Entries* are those that the distance is the median of, *spread* their largest less their smallest distance.",
+        "Every spectrum. *Entries* are those that the distance is the median of, *spread* that of their middle half.",
         "",
         "| sample | absorber | phase | why | entries, spread | distance | kind | inferred | error | neighbours | inferred | in domain |",
         "|---" * 12 + "|",

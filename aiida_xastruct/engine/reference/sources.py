@@ -81,6 +81,14 @@ class AmcsdSource:
         check_crystal(structure)
         return structure, {"missing_hydrogen": check_formula(structure, formula)}
 
+    def text(self, source_id: str) -> str:
+        """The CIF of an AMCSD code as larixite holds it, whose title states at what temperature and pressure it was measured, if at all.
+
+        Raises:
+            StructureError: as `structure`.
+        """
+        return self._entry(source_id)[0]
+
     def _entry(self, source_id: str) -> tuple[str, str]:
         with contextlib.redirect_stdout(io.StringIO()):  # larixite prints what it cannot parse
             try:
