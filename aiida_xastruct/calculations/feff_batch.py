@@ -13,6 +13,7 @@ from aiida.common.exceptions import InputValidationError
 from aiida.common.folders import Folder
 from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec
 
+from ..data.spectra import SpectraData
 from ..data.spectrum import SpectrumData
 from .feff import check_absorber, check_parameters, feff_parameters
 from .recovery import RecoveringCalcJob
@@ -65,7 +66,7 @@ def label_of(name: str) -> str:
 
 
 def folder_of(name: str, site: int) -> str:
-    """Sub-folder of a site in the job's folder, and label of its spectrum: `site_0`, or `name.site_0` among many crystals."""
+    """Sub-folder of a site in the job's folder: `site_0`, or `name.site_0` among many crystals."""
     return ".".join(filter(None, (label_of(name), f"site_{site}")))
 
 
@@ -92,9 +93,10 @@ def crystals(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Structure, list[i
 class FeffBatchCalculation(RecoveringCalcJob):
     """FEFF on many absorbers in one job: each (structure, site) pair in a sub-folder of its own, one after the other or some at a time.
 
-    A site that fails, hangs or is killed leaves the others alone; `statuses` says what became of each, and each spectrum is a node of its
-    own. What a job costs AiiDA, some seconds, is paid once. The code is `xastruct-feff`. As many sites run at a time as `resources` asks
-    processes for; the batch ends by itself after 95 % of `max_wallclock_seconds`.
+    A site that fails, hangs or is killed leaves the others alone; `statuses` says what became of each. What a job costs AiiDA, some
+    seconds, is paid once. The spectra of one crystal are a node each, those of many are one node together: to store nodes would take as
+    long as a tenth of FEFF. The code is `xastruct-feff`. As many sites run at a time as `resources` asks processes for; the batch ends by
+    itself after 95 % of `max_wallclock_seconds`.
 
     Inputs:
         structure: an ordered crystal; or
@@ -104,10 +106,10 @@ class FeffBatchCalculation(RecoveringCalcJob):
         site_seconds: wall time after which a site is stopped.
 
     Outputs:
-        spectra: `spectra.site_<index>` for one crystal, `spectra.<name>.site_<index>` for many, as `xastruct.feff` gives it. The name is
-            made fit for a label; as it was, it is in the spectrum's settings under `structure`.
+        spectra: of one crystal, `spectra.site_<index>`, as `xastruct.feff` gives it.
+        collection: of many crystals, a `SpectraData`: `collection.get_spectrum(name, site)`, or `for item in collection`.
         statuses: `Dict` with `sites`, a list of rows with `structure` (its name), `site`, `exit_status` (that `xastruct.feff` would end
-            with), `label`, `reason`, `output` (the spectrum's label) and `facts`, which are its `output_parameters`.
+            with), `label`, `reason`, `output` (the output that has the spectrum) and `facts`, which are its `output_parameters`.
     """
 
     #: Sites without a deck, and why: the only input file that is no deck.
@@ -138,7 +140,8 @@ class FeffBatchCalculation(RecoveringCalcJob):
         options["output_filename"].default = "xastruct-feff.log"
         options["max_wallclock_seconds"].default = 3600
 
-        spec.output_namespace("spectra", valid_type=SpectrumData, dynamic=True, help="`site_<index>`, or `<name>.site_<index>`.")
+        spec.output_namespace("spectra", valid_type=SpectrumData, dynamic=True, help="Of one crystal: `site_<index>`.")
+        spec.output("collection", valid_type=SpectraData, required=False, help="Of many crystals: all spectra.")
         spec.output("statuses", valid_type=orm.Dict, help="What became of each site.")
         spec.default_output_node = "statuses"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +13,19 @@ from aiida.parsers import Parser
 
 from ..calculations.feff import FeffCalculation, feff_parameters, request
 from ..calculations.feff_batch import FeffBatchCalculation, crystals, folder_of
+from ..data.spectra import SiteSpectrum, SpectraData
 from ..data.spectrum import SpectrumData
 from .feff import stopped_by_scheduler
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
     from ..engine.feff.outcome import Outcome
-    from ..engine.spectrum import Spectrum
 
 
 class FeffBatchParser(Parser):
     """Parser of `FeffBatchCalculation`."""
 
     def parse(self, **kwargs: Any) -> ExitCode | None:
-        """Attach `spectra` and `statuses`, and say how many sites failed."""
+        """Attach `spectra` or `collection`, and `statuses`, and say how many sites failed."""
         import tempfile
 
         from ..engine.feff.batch import ARCHIVE_FILE, unpack
@@ -42,13 +39,14 @@ class FeffBatchParser(Parser):
     def _parse_folder(self, folder: Path) -> ExitCode | None:
         from ..engine.feff.batch import read_report
         from ..engine.feff.outcome import Outcome, judge
-        from ..engine.structure import symbol
+        from ..engine.structure import multiplicities, symbol
 
         inputs = {name: getattr(self.node.inputs, name) for name in self.node.inputs}  # each look is a query
         parameters = feff_parameters(inputs.get("parameters"))
         refused = json.loads(self.node.base.repository.get_object_content(FeffBatchCalculation.REFUSED))
         ended, unended = read_report(folder), self._unended(folder)
-        rows = []
+        rows: list[dict[str, Any]] = []
+        found: list[SiteSpectrum] = []
         for name, crystal, sites in crystals(inputs):
             for site in sites:
                 sub = folder_of(name, site)
@@ -57,20 +55,22 @@ class FeffBatchParser(Parser):
                 else:
                     ask = partial(request, symbol(crystal, site), parameters)
                     outcome = judge(folder / sub, ask, "", None if sub in ended else unended)
-                output = "" if outcome.spectrum is None else self._attach(name, crystal, site, outcome.spectrum)
+                output = "" if outcome.spectrum is None else "collection" if name else f"spectra.{sub}"
+                if outcome.spectrum is not None:
+                    found.append(SiteSpectrum(name, site, multiplicities(crystal, [site])[0], outcome.spectrum))
                 rows.append(_row(name, site, outcome, output))
+        self._attach(found)
         self.out("statuses", orm.Dict({"sites": rows}))
         return self._verdict(rows)
 
-    def _attach(self, name: str, crystal: Structure, site: int, spectrum: Spectrum) -> str:
-        """Make a spectrum an output, with the number of sites that it stands for; the label of the output."""
-        from ..engine.structure import multiplicities
-
-        if name:
-            spectrum = replace(spectrum, settings={**spectrum.settings, "structure": name})
-        label = f"spectra.{folder_of(name, site)}"
-        self.out(label, SpectrumData.from_engine(spectrum, site=site, multiplicity=multiplicities(crystal, [site])[0]))
-        return label
+    def _attach(self, found: list[SiteSpectrum]) -> None:
+        """Make the spectra outputs: of one crystal, which has no name, a node each; of many, one node."""
+        if found and found[0].structure:
+            self.out("collection", SpectraData.from_engine(found))
+            return
+        for item in found:
+            node = SpectrumData.from_engine(item.spectrum, site=item.site, multiplicity=item.multiplicity)
+            self.out(f"spectra.{folder_of('', item.site)}", node)
 
     def _verdict(self, rows: list[dict[str, Any]]) -> ExitCode | None:
         """Exit code of the job."""

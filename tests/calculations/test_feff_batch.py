@@ -110,7 +110,7 @@ def test_names_become_labels(name, label):
     assert label_of(name) == label
 
 
-def test_each_site_becomes_a_node_or_a_reason(aiida_profile_clean):
+def test_each_site_becomes_a_spectrum_or_a_reason(aiida_profile_clean):
     """A good site, one that FEFF 8.5L's arrays are too small for, one that has no deck."""
     from aiida_xastruct.engine.reference import read_structure
     from aiida_xastruct.tools.codes import bundled_feff_code
@@ -125,18 +125,21 @@ def test_each_site_becomes_a_node_or_a_reason(aiida_profile_clean):
     assert (node.exit_status, node.exit_message.split(";")[0]) == (410, "FEFF gave no spectrum, or no settled one, of 2 sites")
     rows = {(row["structure"], row["site"]): row for row in results["statuses"]["sites"]}
     assert {key: (row["exit_status"], row["output"]) for key, row in rows.items()} == {
-        ("mp-1", 0): (0, "spectra.mp_1.site_0"),
-        ("mp-1", 4): (0, "spectra.mp_1.site_4"),
+        ("mp-1", 0): (0, "collection"),
+        ("mp-1", 4): (0, "collection"),
         ("uh3", 1): (308, ""),
         ("gas", 0): (303, ""),
     }
     assert "no other atom" in rows["gas", 0]["reason"]
     assert "INCREASE NOVP" in rows["uh3", 1]["reason"]
     assert rows["mp-1", 0]["facts"]["paths"] > 10
-    oxygen = results["spectra"]["mp_1"]["site_4"]
-    assert (oxygen.absorber, oxygen.site, oxygen.multiplicity, oxygen.settings["structure"]) == ("O", 4, 4, "mp-1")
-    assert oxygen.creator.uuid == node.uuid
+    collection = results["collection"]
+    assert [(item.structure, item.site, item.multiplicity) for item in collection] == [("mp-1", 0, 4), ("mp-1", 4, 4)]
+    oxygen = collection.get_spectrum("mp-1", 4)
+    assert (oxygen.absorber, oxygen.kind) == ("O", "EXAFS")
     assert np.isfinite(oxygen.mu).all()
+    assert collection.creator.uuid == node.uuid
+    assert "spectra" not in results
     assert sorted(node.outputs.retrieved.base.repository.list_object_names()) == sorted(
         ["_scheduler-stderr.txt", "_scheduler-stdout.txt", "xastruct-feff-batch.json", "xastruct-feff-batch.tar", "xastruct-feff.log",
          "xastruct-feff.stderr"]

@@ -10,14 +10,12 @@ from ..spectrum import Kind, atomic_number, edge_of, tabulated_edge
 from ..structure import check_structure, symbol
 from .cluster import Cluster, build_cluster
 from .parameters import FEFF_EDGES, PROTOCOLS, FeffParameters, Sphere
+from .programs import ENGINE_MARK
 
 __all__ = ["ENGINE_MARK", "PROTOCOLS", "FeffParameters", "Sphere", "read_request", "resolve_edge", "write_deck"]
 
 #: eV. Lithium's K edge, at 55 eV, is the shallowest core level; below lie valence shells, and a XANES could start below 0 eV.
 LOWEST_EDGE = 50.0
-
-#: The comment by which `xastruct-feff` knows which engine a deck was written for.
-ENGINE_MARK = "* xastruct engine:"
 
 
 def resolve_edge(absorber: str, edge: str = "") -> str:

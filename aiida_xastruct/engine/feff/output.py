@@ -71,7 +71,11 @@ def read_xmu(text: str, absorber: str, edge: str, kind: Kind, settings: Mapping[
     Raises:
         FeffError: if the table is unreadable or holds values that are not finite.
     """
-    table = read_table(text, 6)
+    return _spectrum(read_table(text, 6), absorber, edge, kind, settings or {})
+
+
+def _spectrum(table: NDArray[np.float64], absorber: str, edge: str, kind: Kind, settings: Mapping[str, Any]) -> Spectrum:
+    """The spectrum in the (n, 6) table of xmu.dat, see `read_xmu`."""
     if not np.isfinite(table).all():
         raise FeffError("xmu.dat holds values that are not finite; the potentials or the phase shifts failed, see the logs.")
     # The energies have three decimals; two points of a fine grid near k = 0 can print alike.
@@ -94,7 +98,7 @@ def read_xmu(text: str, absorber: str, edge: str, kind: Kind, settings: Mapping[
             energy_reference="feff",
             normalisation="feff_xsedge50",
             e0=e0,
-            settings=dict(settings or {}),
+            settings=dict(settings),
         )
     except SpectrumError as error:
         raise FeffError(f"xmu.dat is no usable spectrum: {error}") from error
@@ -149,10 +153,10 @@ def read_folder(folder: Path | str, absorber: str, edge: str, kind: Kind, settin
         return _read_paths(folder, absorber, edge, kind, settings)
     if not path.is_file():
         raise FeffError(f"FEFF wrote no xmu.dat; {last_words(folder)}")
-    spectrum = read_xmu(path.read_text(errors="replace"), absorber, edge, kind, settings)
+    table = read_table(path.read_text(errors="replace"), 6)
+    spectrum = _spectrum(table, absorber, edge, kind, settings or {})
     facts = read_facts(folder)
     # FEFF measures k from its Fermi level: where its sign changes is the edge, on any grid.
-    table = read_table(path.read_text(errors="replace"), 6)
     edge_energy = float(np.interp(0.0, table[:, 2], table[:, 0]))
     facts["edge_energy_ev"] = round(edge_energy, 3)
     return FeffResult(spectrum, facts, tuple(check(spectrum, edge_energy)))

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from ..errors import FeffError
 
+#: The comment by which `xastruct-feff` knows which engine a deck was written for.
+ENGINE_MARK = "* xastruct engine:"
+
 #: Modules of FEFF 8.5L in the order they run. The last alone adds thermal disorder.
 FEFF8L_MODULES = ("rdinp", "pot", "xsph", "pathfinder", "genfmt", "ff2x")
 

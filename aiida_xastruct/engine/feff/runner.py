@@ -17,16 +17,18 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pymatgen.core import Structure
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FeffError, XastructError
-from ..structure import symbol
-from .deck import ENGINE_MARK, FeffParameters, resolve_edge, write_deck
 from .diagnose import diagnose
-from .output import FeffResult, last_words, read_folder
-from .programs import FEFF8L_MODULES, FEFF8L_PRODUCTS, FEFF10_STAGES, engine_version, environment, executable
+from .programs import ENGINE_MARK, FEFF8L_MODULES, FEFF8L_PRODUCTS, FEFF10_STAGES, engine_version, environment, executable
+
+# Nothing else at the top: the script starts in a fifth of the time without pymatgen and numpy, and forks in two thirds.
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from .output import FeffResult
+    from .parameters import FeffParameters
 
 #: Exit statuses of `xastruct-feff`. 128 + signal when it was told to stop.
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -199,6 +201,8 @@ def _check_product(command: list[str], folder: Path) -> None:
     module = Path(command[0]).stem.removeprefix("feff8l_")
     product = FEFF8L_PRODUCTS.get(module)
     if product is not None and not (folder / product).is_file():
+        from .output import last_words
+
         raise FeffError(f"feff8l_{module} wrote no {product}; {last_words(folder)}")
 
 
@@ -227,6 +231,10 @@ def compute(
         StructureError: if the structure cannot be used.
         FeffError: if FEFF cannot compute it, fails, or gives no usable output.
     """
+    from ..structure import symbol
+    from .deck import FeffParameters, resolve_edge, write_deck
+    from .output import FeffResult, read_folder
+
     parameters = parameters or FeffParameters()
     if workdir is None:
         with tempfile.TemporaryDirectory(prefix="xastruct-feff-") as scratch:
