@@ -1,4 +1,4 @@
-"""Networks of one task, with a kernel model where there is one, that answer together; what they disagree about is part of the uncertainty."""
+"""Networks of one task, and a kernel model where there is one, that answer together; their disagreement is part of the uncertainty."""
 
 from __future__ import annotations
 
