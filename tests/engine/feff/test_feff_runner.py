@@ -61,7 +61,7 @@ def test_time_limit(tmp_path, rock_salt, left_after):
     with pytest.raises(FeffError, match="ran out of time"):
         run(tmp_path, timeout=3)
     assert time.monotonic() - started < 20
-    assert left_after(10, tmp_path) == []
+    assert left_after(30, tmp_path) == []
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_a_second_run_in_a_folder_waits_for_the_first(tmp_path, rock_salt, kille
     said, errors = second.communicate(timeout=300)
     assert (second.returncode, errors) == (0, "")
     assert said.startswith("FEFF 10")
-    assert first.wait(10) == (-signal.SIGKILL if killed else 0)
+    assert first.wait(60) == (-signal.SIGKILL if killed else 0)
     # What the first one left is taken; only if it was killed FEFF runs again.
     assert (folder / "xastruct-feff.out").read_text().count("Launching FEFF") == (2 if killed else 1)
     assert read_folder(folder, "Mg", "K", "XANES").problems == ()

@@ -76,7 +76,7 @@ def test_build_goes_on_where_it_was_stopped(build_command, built, tmp_path):
     while not list(state.lines(RECORDS)) and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0
     assert "the state is in" in output
     done = len(list(state.lines(RECORDS)))

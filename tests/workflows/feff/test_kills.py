@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,10 @@ def soon(condition: Callable[[], Any], seconds: float) -> Any:
     return value
 
 
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+def wait_for(what: str, condition: Callable[[], Any]) -> Any:
     """The first true value of a condition, which must come."""
-    value = soon(condition, seconds)
-    assert value, f"waited {seconds:.0f} s in vain for {what}"
+    value = soon(condition, PATIENCE)
+    assert value, f"waited {PATIENCE:.0f} s in vain for {what}"
     return value
 
 
@@ -85,14 +86,13 @@ class Site:
 
     def start_daemon_with_late_broker(self) -> None:
         """The same on a machine on which the broker is the last of the daemon's processes to start, which otherwise is left to chance."""
-        late = self.folder / "late"
-        late.mkdir()
-        (late / "verdi").write_text(f'#!/bin/bash\n[[ "$*" == *"daemon broker"* ]] && kill -STOP $$\nexec {BIN}/verdi "$@"\n')
-        (late / "verdi").chmod(0o755)
-        self.verdi("daemon", "start", "2", "--timeout", str(int(PATIENCE)), path=late)
+        with ThreadPoolExecutor(1) as pool:
+            started = pool.submit(self.verdi, "daemon", "start", "2", "--timeout", str(int(PATIENCE)))
+            (broker,) = wait_for("the broker's process", lambda: self.processes("daemon", "broker"))
+            broker.suspend()
+            started.result()
         wait_for("two workers that are connected", lambda: len([worker for worker in self.workers() if is_connected(worker)]) == 2)
-        for process in self.processes("daemon", "broker"):
-            process.resume()
+        broker.resume()
         self.await_broker()
 
     def await_broker(self) -> None:
@@ -106,10 +106,10 @@ class Site:
         self.verdi("process", "repair")
         self.start_daemon()
 
-    def verdi(self, *arguments: str, path: Path = BIN) -> str:
+    def verdi(self, *arguments: str) -> str:
         """Run `verdi` as a user does; its output."""
         # A daemon finds its workers' `verdi` on PATH.
-        environment = {**os.environ, "AIIDA_PATH": str(self.config_folder.parent), "PATH": f"{path}:{BIN}:{os.environ['PATH']}"}
+        environment = {**os.environ, "AIIDA_PATH": str(self.config_folder.parent), "PATH": f"{BIN}:{os.environ['PATH']}"}
         command = [str(BIN / "verdi"), "-p", self.profile.name, *arguments]
         done = subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -192,11 +192,11 @@ class Site:
         for chain in chains:
             wait_for(f"the end of {chain}", lambda chain=chain: chain.is_terminated)
         # A job's shell may take a moment to end after its results were fetched.
-        wait_for("the last process in a job's folder to end", lambda: not self.jobs(), 30)
+        wait_for("the last process in a job's folder to end", lambda: not self.jobs())
         for node in orm.QueryBuilder().append(orm.ProcessNode).all(flat=True):
             assert node.is_terminated, f"{node} is {node.process_state}"
             assert not node.is_excepted, f"{node}: {node.exception}"
-            wait_for(f"the seal of {node}", lambda node=node: node.is_sealed, 30)
+            wait_for(f"the seal of {node}", lambda node=node: node.is_sealed)
             assert node.checkpoint is None
             if isinstance(node, orm.CalcJobNode):
                 assert {"retrieved", "remote_folder", "output_parameters"} <= set(node.outputs)
