@@ -1,4 +1,4 @@
-"""Networks of one task, with a kernel model where there is one, that answer together; what they disagree about is part of the uncertainty."""
+"""Networks of one task, with a kernel model where there is one, that answer together; where they disagree, an answer is less certain."""
 
 from __future__ import annotations
 
