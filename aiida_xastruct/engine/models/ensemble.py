@@ -1,4 +1,4 @@
-"""Networks of one task, with a kernel model where there is one, that answer together; where they disagree, an answer is less certain."""
+"""Networks of one task, and a kernel model where there is one, that answer together; their disagreement is part of the uncertainty."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Architecture:
         if task.name == "forward" and task.kind == "EXAFS":
             return PathNetwork(3 * self.width // 4)
         if task.kind == "EXAFS":
-            return ShellNetwork(task.n_out, task.n_error, self.width, self.depth, self.dropout)
+            return ShellNetwork(task.n_out, task.n_error, self.width, self.depth, self.dropout, task.name != "neighbours")
         if task.name == "forward":
             n_half = len(SevenNetFeatures.scalars)
             return SiteNetwork(NETWORK_COLUMNS, task.n_out, task.n_error, 2 * self.width, self.depth, self.dropout, n_half)
@@ -82,6 +82,21 @@ class Ensemble:
         mean = (weight * values).sum(dim=0)
         stated = (weight * torch.stack([torch.exp(2.0 * log_error) for _, log_error in answers])).sum(dim=0).sqrt()
         return Prediction(mean, stated, (weight * (values - mean) ** 2).sum(dim=0).sqrt())
+
+    def part(self, task: Task, architecture: Architecture) -> Ensemble:
+        """Of networks that answer both inverse questions (`Task` "shell") those outputs that answer one, as networks of their own."""
+        outputs, errors = task.of_shell
+        members = []
+        for member in self.members:
+            state = member.state_dict()
+            for name in ("value.weight", "value.bias", "start"):
+                state[name] = state[name][outputs].clone()
+            for name in ("log_error.weight", "log_error.bias"):
+                state[name] = state[name][errors].clone()
+            network = architecture.build(task)
+            network.load_state_dict(state)
+            members.append(network)
+        return Ensemble(task, members)
 
     def save(self, path: Path) -> None:
         """Write all members into one safetensors file, weights in half precision, standardisation in single."""
