@@ -45,10 +45,8 @@ def graphs(structure: Structure, sites: Sequence[int]) -> list[Data]:
         pairs = np.argwhere(edge & ~np.eye(len(places), dtype=bool)).T
         z = np.concatenate([[structure[site].specie.Z], numbers[:MOST_ATOMS]])
         r = np.concatenate([[0.0], distances[:MOST_ATOMS]])
-        found.append(
         edges = {"edge_index": torch.tensor(pairs), "length": torch.tensor(apart[pairs[0], pairs[1]], dtype=torch.float32)}
         found.append(Data(z=torch.tensor(z), r=torch.tensor(r, dtype=torch.float32), num_nodes=len(z), **edges))
-        )
     return found
 
 
