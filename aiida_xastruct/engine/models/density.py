@@ -71,8 +71,10 @@ def fine_density(neighbours: torch.Tensor) -> torch.Tensor:
 
 def _density(neighbours: torch.Tensor, centres: torch.Tensor, width: float, channels: torch.Tensor) -> torch.Tensor:
     """(n, shells x channels) of any number of rows, in passes of `_ROWS`."""
+    if not len(neighbours):
+        return neighbours.new_zeros(0, len(centres) * channels.shape[1])
     parts = [_pass(part, centres.to(part.device), width, channels.to(part.device)) for part in neighbours.split(_ROWS)]
-    return torch.cat(parts) if len(neighbours) else neighbours.new_zeros(0, len(centres) * channels.shape[1])
+    return torch.cat(parts)
 
 
 def _pass(neighbours: torch.Tensor, centres: torch.Tensor, width: float, channels: torch.Tensor) -> torch.Tensor:
