@@ -1,6 +1,6 @@
 """How well the mean distance of CrystalNN's first shell can be known from the crystal's own distances, without any spectrum.
 
-    python benchmarks/shell_ceiling.py --dataset dataset.h5 --crystals crystals.h5
+    python benchmarks/shell_ceiling.py --dataset dataset.h5 --crystals crystals.h5 --docs docs/reference/shell_ceiling.md
 
 A model is told what an ideal EXAFS analysis would find, the exact distance, number and element of every neighbour up to 6 angstrom, and
 guesses CrystalNN's mean and nearest distance. Where it errs, the shell is a matter of where one ends it: CrystalNN decides by the solid
@@ -11,7 +11,6 @@ with this one. Trained on the *train* parts of both files, measured on *report*,
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -55,13 +54,13 @@ def told(paths: NDArray[np.float32], absorber: NDArray[np.int64]) -> NDArray[np.
 
 
 def main() -> None:
-    """Measure and print, and write JSON where asked."""
+    """Measure and print, and write the page where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--crystals", type=Path, required=True)
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--docs", type=Path, help="page to write")
     options = parser.parse_args()
     dataset, crystals = Dataset.load(options.dataset), Crystals.load(options.crystals)
     parts = dataset.split("EXAFS", options.split_seed)
@@ -85,11 +84,36 @@ def main() -> None:
             numbers["mae"].append(float(error.mean()))
             numbers["median"].append(float(np.median(error)))
             numbers["r2_within_absorber"].append(float(r2_within(value, getattr(report, name), report.absorber)))
-    print(f"{len(inputs)} sites to learn from, {len(report)} to report")
-    for name, numbers in found.items():
-        print(name, ", ".join(f"{key} {np.mean(own):.4f} +- {np.std(own):.4f}" for key, own in numbers.items()))
-    if options.json:
-        options.json.write_text(json.dumps({"train": len(inputs), "report": len(report), **found}, indent=1) + "\n")
+    text = page(found, len(inputs), len(report))
+    print(text)
+    if options.docs:
+        options.docs.write_text(text)
+
+
+def page(found: dict[str, dict[str, list[float]]], learned: int, reported: int) -> str:
+    """Markdown of what was measured."""
+    names = {"mean_distance": "mean distance", "nearest_distance": "nearest distance"}
+    rows = [
+        f"| {names[name]} | " + " | ".join(f"{np.mean(own):.4f} ± {np.std(own):.4f}" for own in numbers.values()) + " |"
+        for name, numbers in found.items()
+    ]
+    return "\n".join(
+        [
+            "# What distances alone tell of the first shell",
+            "",
+            "CrystalNN's first shell, guessed by gradient boosting from the exact distance, number and element of every neighbour up to 6",
+            "angstrom: all that an EXAFS analysis without any error could find. What it misses is where CrystalNN ends a shell, which it",
+            f"decides by solid angles. {learned} sites to learn from (the *train* parts of the EXAFS data and of the crystals), {reported}",
+            "*report* sites of the EXAFS data; mean and standard deviation over seeds.",
+            "",
+            "| | mean absolute error (angstrom) | median | R2 within an absorber |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "Made by `python benchmarks/shell_ceiling.py`, as its head says.",
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

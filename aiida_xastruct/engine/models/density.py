@@ -77,7 +77,8 @@ def _density(neighbours: torch.Tensor, centres: torch.Tensor, width: float, chan
 
 def _pass(neighbours: torch.Tensor, centres: torch.Tensor, width: float, channels: torch.Tensor) -> torch.Tensor:
     distance, number = neighbours.split(neighbours.shape[1] // 2, dim=1)
+    most = int((distance > 0).sum(dim=1).max())  # the nearest stand first
+    distance, number = distance[:, :most], number[:, :most].long()
     fade = 0.5 * (1.0 + torch.cos(math.pi * (distance / NEIGHBOUR_RADIUS).clamp(0.0, 1.0))) * (distance > 0)
-    shell = torch.exp(-0.5 * ((distance[..., None] - centres) / width) ** 2) * fade[..., None]
-    density: torch.Tensor = (shell.transpose(1, 2) @ channels[number.long()]).flatten(1)
-    return density
+    shell = (distance[:, None, :] - centres[:, None]).div_(width).square_().mul_(-0.5).exp_().mul_(fade[:, None, :])
+    return (shell @ channels[number]).flatten(1)
