@@ -27,6 +27,9 @@ EDGES = ("K", "L1", "L2", "L3", "L2,3", "M1", "M2", "M3", "M4", "M5")
 #: (electron mass) * 2 / hbar^2 in 1/(eV angstrom^2): k^2 = ETOK * (E - E0).
 ETOK = 0.26246842
 
+#: A measured spectrum is of use up to this many eV below the element's next edge, whose rise begins before its tabulated energy.
+BEFORE_NEXT_EDGE = 20.0
+
 #: The cross section falls as this power of the energy above an edge; see `smooth_background`.
 CROSS_SECTION_EXPONENT = -2.6
 
@@ -83,6 +86,15 @@ def tabulated_edge(absorber: str, edge: str) -> float:
     if found is None:
         raise SpectrumError(f"{absorber} has no tabulated {edge} edge; choose one of its edges.")
     return float(found.energy)
+
+
+@cache
+def next_edge(absorber: str, edge: str) -> float:
+    """Tabulated energy in eV of the element's next edge above this one; infinite above its K edge. That of L1 for `L2,3`."""
+    import xraydb
+
+    after = tabulated_edge(absorber, "L2" if edge == "L2,3" else edge)
+    return min((float(found.energy) for found in xraydb.xray_edges(absorber).values() if found.energy > after + 1.0), default=float("inf"))
 
 
 def multiplets(absorber: str, edge: str) -> str:
@@ -248,6 +260,8 @@ def flatten(spectrum: Spectrum) -> Spectrum:
     FEFF spectra are divided by `smooth_background`. Measured ones go through larch's pre_edge (a line under the pre-edge, a
     quadratic over the post-edge, whose difference at E0 is the edge step) and are flattened.
 
+    What lies beyond the element's next edge is of no use to the fit and keeps its step.
+
     Raises:
         SpectrumError: if a raw spectrum has too little pre-edge or post-edge to be normalised, or no edge step.
     """
@@ -258,7 +272,8 @@ def flatten(spectrum: Spectrum) -> Spectrum:
         background = smooth_background(spectrum.energy, e0)
         mu0 = None if spectrum.mu0 is None else spectrum.mu0 / background
         return replace(spectrum, mu=spectrum.mu / background, mu0=mu0, e0=e0, normalisation="flat")
-    below, above = spectrum.energy[0] - e0, spectrum.energy[-1] - e0
+    end = min(spectrum.energy[-1], next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE)
+    below, above = spectrum.energy[0] - e0, end - e0
     if below > -30.0 or above < 60.0:
         raise SpectrumError(
             f"the scan covers {below:.0f} to {above:.0f} eV around E0; normalising needs at least -30 to 60 eV, or data already flat."
@@ -267,7 +282,8 @@ def flatten(spectrum: Spectrum) -> Spectrum:
     from larch.xafs import pre_edge
 
     group = Group()
-    pre_edge(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0)
+    norm2 = above if end < spectrum.energy[-1] else None  # larch's own choice is the end of the scan
+    pre_edge(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0, norm2=norm2)
     at_edge = int(np.argmin(np.abs(spectrum.energy - e0)))
     step = float(group.post_edge[at_edge] - group.pre_edge[at_edge])  # group.edge_step is its absolute value
     if not step > 1e-6 * float(np.ptp(spectrum.mu)) or np.ptp(spectrum.mu) == 0:
@@ -280,7 +296,7 @@ def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
     """The fine structure chi(k) of a spectrum.
 
     FEFF: mu/mu0 - 1 on FEFF's own points, with `smooth_background` where there is no mu0. A flat spectrum of method `ml`: mu - 1.
-    Measured: larch's autobk (rbkg 1 angstrom, k-weight 2) with a clamped spline.
+    Measured: larch's autobk (rbkg 1 angstrom, k-weight 2) with a clamped spline, up to the element's next edge.
 
     Returns:
         k in 1/angstrom and chi, both (m,), for k >= 0.
@@ -305,7 +321,8 @@ def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
     from larch.xafs import autobk
 
     group = Group()
-    autobk(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0, rbkg=1.0, kweight=2)
+    own = spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE
+    autobk(np.array(spectrum.energy[own]), np.array(spectrum.mu[own]), group=group, e0=e0, rbkg=1.0, kweight=2)
     return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
 
 

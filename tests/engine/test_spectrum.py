@@ -11,6 +11,7 @@ import pytest
 from aiida_xastruct.engine.errors import SpectrumError
 from aiida_xastruct.engine.feff.output import read_xmu
 from aiida_xastruct.engine.spectrum import (
+    ETOK,
     EXAFS_GRID,
     XANES_GRID,
     Spectrum,
@@ -23,6 +24,7 @@ from aiida_xastruct.engine.spectrum import (
     k_to_energy,
     model_curve,
     multiplets,
+    next_edge,
     on_grid,
     smooth_background,
     tabulated_edge,
@@ -275,6 +277,33 @@ def test_chi_of_a_measured_scan_holds_the_planted_shell():
     grid = np.arange(1.2, 6.0, 0.02)
     transform = np.abs(np.exp(2j * grid[:, None] * k[inside]) @ (chi[inside] * k[inside] ** 2 * np.hanning(inside.sum())))
     assert grid[transform.argmax()] == pytest.approx(2.4, abs=0.05)
+
+
+@pytest.mark.parametrize(("absorber", "edge", "following"), [("Pt", "L3", "L2"), ("Pt", "L2,3", "L1"), ("Cu", "L2", "L1")])
+def test_the_next_edge(absorber, edge, following):
+    assert next_edge(absorber, edge) == tabulated_edge(absorber, following)
+
+
+def test_no_edge_follows_the_k_edge():
+    assert next_edge("Cu", "K") == np.inf
+
+
+def test_a_scan_that_runs_into_the_next_edge_is_cut_there():
+    """Pt L3 with the step of L2 1709 eV above: chi and the edge step are those of the scan that ends before it."""
+    e0, l2 = tabulated_edge("Pt", "L3"), tabulated_edge("Pt", "L2")
+    energy = np.arange(e0 - 200.0, l2 + 80.0, 1.0)
+    above = np.clip(energy - e0, 0.0, None)
+    k = np.sqrt(ETOK * above)
+    chi = np.where(k > 1, 0.6 * np.sin(2 * 2.7 * k) * np.exp(-0.01 * k**2) / np.clip(k, 1, None) ** 2, 0.0)
+    mu = 0.3 - 1e-5 * (energy - e0) + (0.5 + np.arctan((energy - e0) / 2.0) / np.pi) * (1 + chi)
+    long = Spectrum(energy, mu + 0.5 * (0.5 + np.arctan((energy - l2) / 2.0) / np.pi), "Pt", "L3", "EXAFS")
+    short = energy < l2 - 20.0
+    cut = Spectrum(energy[short], long.mu[short], "Pt", "L3", "EXAFS")
+    np.testing.assert_allclose(model_curve(long), model_curve(cut), atol=2e-3)
+    assert np.nanmax(np.abs(model_curve(long)) * EXAFS_GRID**2) < 1.0
+    flat = [flatten(replace(scan, kind="XANES")) for scan in (long, cut)]
+    assert flat[0].settings["edge_step"] == pytest.approx(flat[1].settings["edge_step"], rel=2e-3)
+    assert len(flat[0]) == len(energy)
 
 
 def test_too_short_for_chi(refused):
