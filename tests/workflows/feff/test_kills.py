@@ -234,7 +234,9 @@ def is_connected(worker: int) -> bool:
 def site(tmp_path_factory: Any, aiida_config_factory: Any, aiida_profile_factory: Any) -> Iterator[Site]:
     """A profile with a running daemon of two workers."""
     folder = tmp_path_factory.mktemp("kills").resolve()
-    with aiida_config_factory(folder) as config, aiida_profile_factory(config, broker_backend="core.zeromq", name="kills") as profile:
+    # Processes are looked up by it: another run of these tests beside this one has another name.
+    name = f"kills-{os.getpid()}"
+    with aiida_config_factory(folder) as config, aiida_profile_factory(config, broker_backend="core.zeromq", name=name) as profile:
         config.set_option("transport.task_retry_initial_interval", 1)
         config.store()
         site = Site(profile, Path(config.dirpath), folder)
