@@ -83,4 +83,5 @@ def _pass(neighbours: torch.Tensor, centres: torch.Tensor, width: float, channel
     distance, number = distance[:, :most], number[:, :most].long()
     fade = 0.5 * (1.0 + torch.cos(math.pi * (distance / NEIGHBOUR_RADIUS).clamp(0.0, 1.0))) * (distance > 0)
     shell = (distance[:, None, :] - centres[:, None]).div_(width).square_().mul_(-0.5).exp_().mul_(fade[:, None, :])
-    return (shell @ channels[number]).flatten(1)
+    density: torch.Tensor = (shell @ channels[number]).flatten(1)
+    return density
