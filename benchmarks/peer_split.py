@@ -4,10 +4,10 @@
     python benchmarks/peer_split.py --table peer_split.json
 
 Two protocols. *Cu*: OmniXAS's split (arXiv:2409.19552) as given. One model learns every XANES spectrum of the dataset but the Cu sites
-that OmniXAS put in no part and every site of a material of its Cu val part; a twentieth of the materials is set aside to choose by, and val is
-measured on once. With `--more` it learns Cu sites of no part too, where val holds no such formula and prototype. The error is the mean
-square error in OmniXAS's units, mu x 0.8784 on 8983.173 + 0.25 i eV, 141 points. *Ti V Cr Co Ni*: cross-validation over materials, five
-folds, the fold left out of a model that learns all else; error on the file's own energies, over that of the mean spectrum of the
+that OmniXAS put in no part and every site of a material of its Cu val part; a twentieth of the materials is set aside to choose by, and
+val is measured on once. With `--more` it learns Cu sites of no part too, where val holds no such formula and prototype. The error is the
+mean square error in OmniXAS's units, mu x 0.8784 on 8983.173 + 0.25 i eV, 141 points. *Ti V Cr Co Ni*: cross-validation over materials,
+five folds, the fold left out of a model that learns all else; error on the file's own energies, over that of the mean spectrum of the
 element's training sites. The model that ships is the mean of networks on SevenNet's features and of a kernel model
 (`engine.models.kernel`), which are also measured apart. The baselines learn the same sites (of the one element), from the same inputs
 standardised; their strength is chosen on the materials set aside.
