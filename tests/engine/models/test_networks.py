@@ -158,7 +158,7 @@ def test_what_is_saved_is_loaded(tables, tmp_path, name, kind):
 
 
 def test_each_network_of_xanes_sees_its_own_half_of_sevennet(tables, tmp_path):
-    """What it does not see does not matter to it; the density of neighbours all of them see, what follows none; what is read back sees the same."""
+    """What it does not see does not matter to it; all see the density of neighbours, none what follows; what is read back sees the same."""
     task, table = Task("forward", "XANES"), tables["XANES"]
     n_half = len(SevenNetFeatures.scalars)
     one, two = members(task)
