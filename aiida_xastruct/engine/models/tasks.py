@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..angles import ANGLES_SIZE
+from ..angles import ANGLES_SIZE, DEGREES
 from ..dataset import GRIDS, MAX_Z, SiteTable
 from ..errors import ModelError
 from ..features import MAX_NEIGHBOURS
@@ -36,12 +36,12 @@ DISTANCE_SCALE = (1.0, 1.0, 0.3)
 
 
 #: Forward XANES: length and weight, for `models.kernel`, of each block of its inputs: the scalars of SevenNet's layers 1 to 5, both
-#: densities of neighbours and that of angles. What is near counts most.
+#: densities of neighbours, and that of angles by degree. What is near counts most.
 KERNEL_BLOCKS = (
-    *((len(SevenNetFeatures.scalars) // 5, weight) for weight in (0.6, 0.3, 0.2, 0.1, 0.1)),
-    (density_size(), 0.3),
-    (fine_size(), 0.3),
-    (ANGLES_SIZE, 0.2),
+    *((len(SevenNetFeatures.scalars) // 5, weight) for weight in (0.59, 0.62, 0.24, 0.07, 0.02)),
+    (density_size(), 0.72),
+    (fine_size(), 0.19),
+    *((ANGLES_SIZE // DEGREES, weight) for weight in (0.01, 0.07, 0.04, 0.16, 0.01)),
 )
 
 #: The first of these columns, which networks see.
