@@ -1,7 +1,8 @@
 """What is left when FEFF, a daemon worker or the whole daemon is killed with SIGKILL in the middle of real FEFF runs.
 
 A profile of its own (SQLite, `core.zeromq`, in a temporary folder) with a real daemon. The code is `xastruct-feff` behind a shell wrapper
-that writes down each launch. Where FEFF has to outlive a daemon it is held with SIGSTOP meanwhile, so that no machine is too fast or slow.
+that writes down each launch and starts FEFF when the test watches. Where FEFF has to outlive a daemon it is held with SIGSTOP meanwhile. So
+no machine is too fast or slow.
 
 The broker of AiiDA 2.9 loses sight of jobs in two ways, both a matter of milliseconds: it may not notice that a worker is dead, and workers
 that start before it connect to the broker that was killed. `Site.restart_daemon` is what the how-to on FEFF says to do then.
@@ -67,9 +68,10 @@ class Site:
 
     def __init__(self, profile: Any, config_folder: Path, folder: Path) -> None:
         self.profile, self.config_folder, self.folder = profile, config_folder, folder
-        self.launches = folder / "launches"
+        self.launches, self.gate = folder / "launches", folder / "gate-is-closed"
         wrapper = folder / "counted-feff"
-        wrapper.write_text(f'#!/bin/bash\npwd >> {self.launches}\n{BIN}/xastruct-feff "$@"\n')
+        wait = f"while [[ -e {self.gate} && ! -e go ]]; do sleep 0.1; done"
+        wrapper.write_text(f'#!/bin/bash\npwd >> {self.launches}\n{wait}\n{BIN}/xastruct-feff "$@"\n')
         wrapper.chmod(0o755)
         computer = orm.Computer(
             label="here", hostname="localhost", transport_type="core.local", scheduler_type="core.direct", workdir=str(folder / "work")
@@ -154,7 +156,8 @@ class Site:
         return self.launches.read_text().splitlines().count(calculation.get_remote_workdir())
 
     def launch(self, number: int) -> list[orm.WorkChainNode]:
-        """Submit so many XANES of magnesium oxide (4 CPU seconds each)."""
+        """Submit so many XANES of magnesium oxide (4 CPU seconds each); their FEFF waits for `hold`, or for `finish`."""
+        self.gate.touch()
         crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.212), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
         structure = orm.StructureData(pymatgen=crystal).store()
         overrides = {"parameters": {"scf_radius": 2.2, "fms_radius": 3.1, "energy_step": 1.0}}
@@ -169,12 +172,13 @@ class Site:
 
     def hold(self, chain: orm.WorkChainNode) -> dict[str, psutil.Process]:
         """The processes of a chain's job, FEFF held by SIGSTOP in the middle of its work."""
+        # Before that state a worker that is killed submits the job again.
+        state = CalcJobState.WITHSCHEDULER
+        wait_for(f"the job of {chain}", lambda: chain.called and chain.called[-1].get_state() is state)
+        folder = chain.called[-1].get_remote_workdir()
+        (Path(folder) / "go").touch()
 
         def look() -> Any:
-            # Before that state a worker that is killed submits the job again.
-            if not chain.called or chain.called[-1].get_state() is not CalcJobState.WITHSCHEDULER:
-                return None
-            folder = chain.called[-1].get_remote_workdir()
             if len(roles := self.feff_in(folder)) < 3:
                 return None
             with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
@@ -189,6 +193,7 @@ class Site:
 
     def finish(self, chains: list[orm.WorkChainNode]) -> None:
         """Wait until all of the chains are terminated and assert that nothing is left over."""
+        self.gate.unlink()
         for chain in chains:
             wait_for(f"the end of {chain}", lambda chain=chain: chain.is_terminated)
         # A job's shell may take a moment to end after its results were fetched.
