@@ -152,6 +152,10 @@ def test_the_family_is_measured_on_the_draws_of_its_card(script, tiny_family, mo
     assert result["scores"]["this family"]["micro_f1"] == pytest.approx(card["neighbours"]["micro_f1"], abs=1e-5)
     assert result["scores"]["the absorber alone"]["micro_f1"] == pytest.approx(card["neighbours"]["baseline_micro_f1"], abs=1e-5)
     assert "| this family |" in peers.table({"XANES": result})
+    monkeypatch.setattr(peers, "PEERS", dict.fromkeys(peers.PEERS, lambda *_: pytest.fail("a peer was trained again")))
+    assert json.dumps(peers.ours(dataset, family, "XANES", 2, result)) == json.dumps(result)  # a score may be NaN
+    with pytest.raises(pytest.fail.Exception):
+        peers.ours(dataset, family, "XANES", 1, result)
 
 
 # ---------------------------------------------------------------- spread, learning curve, end to end
