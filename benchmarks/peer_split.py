@@ -42,7 +42,8 @@ from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import Dataset, SiteTable
 from aiida_xastruct.engine.evaluate import edge_tail
 from aiida_xastruct.engine.models.ensemble import Ensemble
-from aiida_xastruct.engine.models.tasks import Task
+from aiida_xastruct.engine.models.kernel import SiteKernel
+from aiida_xastruct.engine.models.tasks import KERNEL_BLOCKS, Task
 from aiida_xastruct.engine.prepare import read_jsonl
 from aiida_xastruct.engine.spectrum import XANES_GRID, atomic_number, element_symbol, smooth_background, tabulated_edge
 from aiida_xastruct.engine.training import train_ensemble
@@ -57,7 +58,7 @@ CU_SCALE = 0.8784
 ELEMENTS = ("Ti", "V", "Cr", "Co", "Ni")
 FOLDS = 5
 ASIDE = 0.05
-WHOLE, GRAPH = "networks and kernel model", "graph network from scratch"
+WHOLE, KERNEL, GRAPH = "networks and kernel model", "kernel model alone", "graph network from scratch"
 TASK = Task("forward", "XANES")
 
 #: Regularisation of ridge, relative to the number of sites.
@@ -125,7 +126,7 @@ def draw(labels: NDArray[np.str_], purpose: str) -> Array:
 
 
 def model(sites: Sites, train: Mask, select: Mask, asked: Mask, config: FamilyConfig) -> tuple[dict[str, Array], Array, float]:
-    """Train as a family is trained, and answer.
+    """Train as a family is trained, and answer; with no networks, the kernel model alone.
 
     Returns:
         flat curves (n, len(XANES_GRID)) of the rows asked for, by the whole model and by each of its parts; those of the select rows by the
@@ -133,16 +134,23 @@ def model(sites: Sites, train: Mask, select: Mask, asked: Mask, config: FamilyCo
     """
     start = time.process_time()
     table = sites.dataset.aligned("XANES", train)
-    ensemble, _ = train_ensemble(TASK, table.take(train), table.take(select), config.architecture, config.training)
-    seconds = time.process_time() - start
-    assert ensemble.kernel is not None
     (x, z), (x_select, z_select) = (
         (sites.inputs[torch.as_tensor(rows)], torch.as_tensor(sites.table.absorber[rows])) for rows in (asked, select)
     )
+    if config.training.members == 0:
+        own = table.take(train)
+        target = TASK.target(own)
+        inputs, guess = sites.inputs[torch.as_tensor(train)], torch.nanmean(target, dim=0).expand(len(target), -1)
+        kernel = SiteKernel.fit(inputs, torch.as_tensor(own.absorber), target, guess, own.material, KERNEL_BLOCKS)
+        seconds = time.process_time() - start
+        return {KERNEL: kernel(x, z)[0].double().numpy()}, kernel(x_select, z_select)[0].double().numpy(), seconds
+    ensemble, _ = train_ensemble(TASK, table.take(train), table.take(select), config.architecture, config.training)
+    seconds = time.process_time() - start
+    assert ensemble.kernel is not None
     answers = {
         WHOLE: ensemble(x, z).value,
         "networks alone": Ensemble(TASK, ensemble.members)(x, z).value,
-        "kernel model alone": ensemble.kernel(x, z)[0],
+        KERNEL: ensemble.kernel(x, z)[0],
     }
     return {name: value.double().numpy() for name, value in answers.items()}, ensemble(x_select, z_select).value.double().numpy(), seconds
 
@@ -272,8 +280,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="../shared/data")
     parser.add_argument("--dataset", type=Path, help="what `xastruct dataset` made")
     parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"))
-    parser.add_argument("--members", type=int, help="networks for Cu; the configuration's if left out")
-    parser.add_argument("--fold-members", type=int, default=1, help="networks for each fold")
+    parser.add_argument("--members", type=int, help="networks for Cu, 0 for the kernel model alone; the configuration's if left out")
+    parser.add_argument("--fold-members", type=int, default=1, help="networks for each fold, 0 for the kernel model alone")
     parser.add_argument("--folds", type=int, default=FOLDS, help="folds to run, the first ones of five")
     parser.add_argument("--more", action="store_true", help="Cu again, with its sites of no part to learn from")
     parser.add_argument("--graph", action="store_true", help="a graph network from scratch too, for Cu")
@@ -285,9 +293,11 @@ def main() -> int:
         return 0
     if not (options.data and options.dataset and options.json):
         parser.error("give --data, --dataset and --json, or --table")
+    if options.graph and options.members == 0:
+        parser.error("--graph is measured beside the whole model; give it networks")
     config = FamilyConfig.from_dict(yaml.safe_load(options.config.read_text()))
     training = replace(config.options(TASK.label), accelerator="cpu", devices=1, progress=False)
-    members = options.members or training.members
+    members = training.members if options.members is None else options.members
     sites = Sites(Dataset.load(options.dataset), options.data)
     result: dict[str, Any] = json.loads(options.json.read_text()) if options.json.exists() else {}
     result.setdefault("architecture", asdict(config.architecture))
