@@ -13,7 +13,6 @@ end of the row. Spectra are as computed, not drawn. `--seeds` trainings of each.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pages import described, parse
 from torch import nn
 
 from aiida_xastruct.engine.dataset import Dataset, SiteTable
@@ -168,19 +168,12 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = described(__doc__)
     parser.add_argument("--dataset", type=Path, help="what `xastruct dataset` made")
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--split-seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path, help="print the page of a result, and run nothing")
-    options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())), end="")
-        return 0
-    if not (options.dataset and options.json):
-        parser.error("give --dataset and --json, or --table")
+    options = parse(parser, table, "dataset")
     result = run(Dataset.load(options.dataset), options.epochs, options.seeds, options.split_seed)
     options.json.write_text(json.dumps(result, indent=1))
     print(table(result))

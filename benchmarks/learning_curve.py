@@ -11,7 +11,6 @@ What is done is kept in the JSON file, so that a run goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pages import described, parse
 from peer_split import draw
 
 from aiida_xastruct.engine.bundle import FamilyBundle
@@ -140,18 +140,11 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = described(__doc__)
     parser.add_argument("--dataset", type=Path, help="what `xastruct dataset` made")
     parser.add_argument("--config", type=Path, default=Path("configs/learning.yaml"))
     parser.add_argument("--tasks", nargs="+", help="labels such as distance-XANES; the configuration's if left out")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path, help="print the page of a result, and run nothing")
-    options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())), end="")
-        return 0
-    if not (options.dataset and options.json):
-        parser.error("give --dataset and --json, or --table")
+    options = parse(parser, table, "dataset")
     config = FamilyConfig.from_dict(yaml.safe_load(options.config.read_text()))
     config = replace(config, tasks=tuple(options.tasks) if options.tasks else config.tasks)
     print(table(run(Dataset.load(options.dataset), config, options.json)))

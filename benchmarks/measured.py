@@ -19,7 +19,6 @@ E0 is found in the data. Of the foils in `xasref` absorber and edge come from th
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import re
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import described, parse
 
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.errors import SpectrumError, StructureError, XastructError
@@ -419,17 +419,10 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = described(__doc__)
     parser.add_argument("--data", type=Path, help="../shared/data")
     parser.add_argument("--family", default="default", help="'default' or a folder")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path, help="print the page of a result, and run nothing")
-    options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())), end="")
-        return 0
-    if not (options.data and options.json):
-        parser.error("give --data and --json, or --table")
+    options = parse(parser, table, "data")
     warnings.simplefilter("ignore")  # larch and pymatgen
     result = run(options.data, FamilyBundle.load(options.family))
     options.json.write_text(json.dumps(result, indent=1))

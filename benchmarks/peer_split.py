@@ -20,7 +20,6 @@ What is done is kept in the JSON file, so that a run goes on where it stopped. `
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -36,6 +35,7 @@ import torch
 import yaml
 from graph_network import graphs, predict, train_graph_network
 from numpy.typing import NDArray
+from pages import described, parse
 from torch_geometric.data import Data
 
 from aiida_xastruct.engine.configuration import FamilyConfig
@@ -276,7 +276,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = described(__doc__)
     parser.add_argument("--data", type=Path, help="../shared/data")
     parser.add_argument("--dataset", type=Path, help="what `xastruct dataset` made")
     parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"))
@@ -285,14 +285,7 @@ def main() -> int:
     parser.add_argument("--folds", type=int, default=FOLDS, help="folds to run, the first ones of five")
     parser.add_argument("--more", action="store_true", help="Cu again, with its sites of no part to learn from")
     parser.add_argument("--graph", action="store_true", help="a graph network from scratch too, for Cu")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path, help="print the table of a result, and run nothing")
-    options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())))
-        return 0
-    if not (options.data and options.dataset and options.json):
-        parser.error("give --data, --dataset and --json, or --table")
+    options = parse(parser, table, "data", "dataset")
     if options.graph and options.members == 0:
         parser.error("--graph is measured beside the whole model; give it networks")
     config = FamilyConfig.from_dict(yaml.safe_load(options.config.read_text()))

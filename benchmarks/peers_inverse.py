@@ -24,7 +24,6 @@ select by; the peers from the Cu sites among them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -38,6 +37,7 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from pages import described, parse
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from sklearn.linear_model import Ridge
 
@@ -352,21 +352,14 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run the benchmark; peers that the JSON file holds of the same sites are kept."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = described(__doc__)
     parser.add_argument("--dataset", type=Path, help="what the family was trained on, or more: a material keeps its part")
     parser.add_argument("--family", default="default", help="'default' or a folder")
     parser.add_argument("--kind", nargs="+", choices=tuple(GRIDS), default=list(GRIDS))
     parser.add_argument("--draws", type=int, default=1, help="random draws of each site that the peers learn from")
     parser.add_argument("--copper", action="store_true", help="OmniXAS's Cu split, and nothing else")
     parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"), help="how the networks for Cu are trained")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path, help="print the page of a result, and run nothing")
-    options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())), end="")
-        return 0
-    if not (options.dataset and options.json):
-        parser.error("give --dataset and --json, or --table")
+    options = parse(parser, table, "dataset")
     dataset = Dataset.load(options.dataset)
     result: dict[str, Any] = json.loads(options.json.read_text()) if options.json.exists() else {}
     if options.copper:

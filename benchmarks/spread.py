@@ -10,7 +10,6 @@ the first weights, the order and the draws of training. What is done is kept in 
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pages import described, parse
 
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.configuration import FamilyConfig
@@ -109,20 +109,13 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = described(__doc__)
     parser.add_argument("--dataset", type=Path, help="what `xastruct dataset` made")
     parser.add_argument("--config", type=Path, default=Path("configs/spread.yaml"))
     parser.add_argument("--tasks", nargs="+", help="labels such as distance-XANES; the configuration's if left out")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path, help="print the page of a result, and run nothing")
-    options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())), end="")
-        return 0
-    if not (options.dataset and options.json):
-        parser.error("give --dataset and --json, or --table")
+    options = parse(parser, table, "dataset")
     config = FamilyConfig.from_dict(yaml.safe_load(options.config.read_text()))
     config = replace(config, tasks=tuple(options.tasks) if options.tasks else config.tasks)
     print(table(run(Dataset.load(options.dataset), config, options.splits, options.seeds, options.json)))

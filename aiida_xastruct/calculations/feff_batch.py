@@ -94,8 +94,8 @@ class FeffBatchCalculation(RecoveringCalcJob):
     """FEFF on many absorbers in one job: each (structure, site) pair in a sub-folder of its own, one after the other or some at a time.
 
     A site that fails, hangs or is killed leaves the others alone; `statuses` says what became of each. What a job costs AiiDA, some
-    seconds, is paid once. The spectra of one crystal are a node each, those of many are one node together: to store nodes would take as
-    long as a tenth of FEFF. The code is `xastruct-feff`. As many sites run at a time as `resources` asks processes for; the batch ends by
+    seconds, is paid once. The spectra of one crystal are a node each, those of many are one node together, which AiiDA stores faster than
+    as many nodes. The code is `xastruct-feff`. As many sites run at a time as `resources` asks processes for; the batch ends by
     itself after 95 % of `max_wallclock_seconds`.
 
     Inputs:

@@ -31,8 +31,8 @@ class SiteSpectrum:
 class SpectraData(ArrayData):
     """Spectra of many absorbers, of as many crystals as one likes, in one node.
 
-    AiiDA takes 40 ms of CPU to store a node and its link, whatever is in it, which is a tenth of what FEFF 8.5L takes for a site: spectra
-    that are made together are kept together.
+    Storing a node and its link costs AiiDA the same whatever is in it, which is much beside what FEFF 8.5L takes for a site: spectra that
+    are made together are kept together.
 
     Arrays in the repository:
         columns: (m, 3) energy in eV, mu and mu0, one spectrum below the other; mu0 is NaN where there is none.

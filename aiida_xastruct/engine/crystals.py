@@ -24,7 +24,7 @@ from .feff.deck import resolve_edge
 from .paths import PATHS_SIZE, path_rows
 from .reference.sources import open_source
 from .spectrum import EXAFS_GRID, atomic_number
-from .structure import first_shell, inequivalent_absorbers, space_group
+from .structure import first_shell, inequivalent_absorbers, prototype, space_group
 
 FORMAT = "xastruct-crystals-1"
 
@@ -217,7 +217,7 @@ def _site(task: tuple[str, str, Holdout, str, str, int]) -> dict[str, Any] | Non
             "source_id": source_id,
             "formula": formula,
             "space_group": group,
-            "prototype": f"{structure.composition.anonymized_formula}-{group}",
+            "prototype": prototype(structure, group),
         },
         "site": site,
         "absorber": atomic_number(element),

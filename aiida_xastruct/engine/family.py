@@ -95,7 +95,10 @@ def make_family(
             say(f"{label}: finished before this run was stopped")
             continue
         if label in keep:
-            bundle = calibrate_anew(folder / label, dataset, config, data_hash)
+            if is_first_process():
+                calibrate_anew(folder / label, dataset, config, data_hash)
+            wait_for_all()
+            bundle = ModelBundle.load(folder / label)
         else:
             bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run)
         run.finish(label)
@@ -180,7 +183,7 @@ def learned_as(task: Task) -> Task:
 _LEARNED = ("architecture", "elements", "edges", "training", "training_data_hash", "training_sites")
 
 
-def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_hash: str) -> ModelBundle:
+def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_hash: str) -> None:
     """Calibrate and measure the networks of a model on another dataset; its card goes on saying what they learned from.
 
     Raises:
@@ -199,7 +202,6 @@ def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_ha
     bundle = finish_model(Ensemble.load(folder / WEIGHTS, task, architecture), dataset, config, losses, data_hash, folder)
     bundle.card.update(learned, calibration_data_hash=data_hash)
     bundle.save(folder)
-    return ModelBundle.load(folder)
 
 
 def finish_model(

@@ -70,7 +70,8 @@ def compute_facts(structure: Structure, sites: Sequence[int]) -> StructureFacts:
         except StructureError:
             shell = None
         facts[site] = SiteFacts(shell, row)
-    return StructureFacts(space_group(structure), prototype(structure), "", facts)
+    group = space_group(structure)
+    return StructureFacts(group, prototype(structure, group), "", facts)
 
 
 def _work(task: tuple[str, Structure, tuple[int, ...]]) -> tuple[str, StructureFacts]:

@@ -153,9 +153,12 @@ def _equivalent_atoms(structure: Structure) -> NDArray[np.int64]:
     return np.array([np.flatnonzero(equivalent == label)[0] for label in equivalent], dtype=np.int64)
 
 
-def prototype(structure: Structure) -> str:
-    """Anonymised formula and space-group number, e.g. `AB-225` for rock salt: what two compounds of one type share."""
-    return f"{structure.composition.anonymized_formula}-{space_group(structure)}"
+def prototype(structure: Structure, group: int | None = None) -> str:
+    """Anonymised formula and space-group number, e.g. `AB-225` for rock salt: what two compounds of one type share.
+
+    `group` is the number where it is known already; spglib need not look for it again.
+    """
+    return f"{structure.composition.anonymized_formula}-{space_group(structure) if group is None else group}"
 
 
 def space_group(structure: Structure) -> int:

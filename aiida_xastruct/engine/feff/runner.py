@@ -23,7 +23,7 @@ from ..errors import FeffError, XastructError
 from .diagnose import diagnose
 from .programs import ENGINE_MARK, FEFF8L_MODULES, FEFF8L_PRODUCTS, FEFF10_STAGES, engine_version, environment, executable
 
-# Nothing else at the top: the script starts in a fifth of the time without pymatgen and numpy, and forks in two thirds.
+# Nothing else at the top: the script starts, and forks for each site, faster without pymatgen and numpy.
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
