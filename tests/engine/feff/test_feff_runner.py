@@ -64,6 +64,12 @@ def test_time_limit(tmp_path, rock_salt, left_after):
     assert left_after(30, tmp_path) == []
 
 
+def heed_signals() -> None:
+    """In a child: what a terminal's own programs do with these signals, also where the tests run under nohup or in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(processes_in) -> Callable[..., subprocess.Popen]:
     """Function that gives a running `xastruct-feff`, once `log` is there: the log of a module that takes at least half a minute."""
@@ -71,8 +77,8 @@ def start(processes_in) -> Callable[..., subprocess.Popen]:
     def started(folder: Path, deck: str, log: str, **options) -> subprocess.Popen:
         folder.mkdir()
         (folder / "feff.inp").write_text(deck)
-        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-        script = subprocess.Popen([SCRIPT, str(folder)], cwd=folder.parent, **(quiet | options))
+        usual = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL) | {"preexec_fn": heed_signals}
+        script = subprocess.Popen([SCRIPT, str(folder)], cwd=folder.parent, **(usual | options))
         deadline = time.monotonic() + 60
         while not (folder / log).exists() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -135,6 +141,7 @@ def test_closing_the_terminal_ends_feff(tmp_path, long_deck, processes_in, left_
     (folder / "feff.inp").write_text(long_deck)
     pid, terminal = os.forkpty()
     if pid == 0:
+        heed_signals()
         os.execv(SCRIPT, [SCRIPT, str(folder)])
     deadline = time.monotonic() + 60
     while not (folder / "log1.dat").exists() and time.monotonic() < deadline:
