@@ -9,19 +9,19 @@ import random
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError, XastructError
 from .compute import compute_record
-from .library import default_library, library_keys
+from .library import default_library, library_keys, read_reference, shards
 from .order import Excluded, RoundRobin, Task
 from .sources import open_source
-from .state import FAILURES, RECORDS, REJECTED, State
+from .state import FAILURES, RECORDS, REJECTED, Key, State
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,9 @@ class Progress:
 def build(state: State, options: BuildOptions, report: Callable[[Progress], None] | None = None) -> Progress:
     """Compute sites until the source is exhausted, `limit` is reached, or the process is told to stop (SIGTERM, SIGINT).
 
+    Where both kinds are asked for, a site with XANES gets its EXAFS too, which costs a fiftieth: only sites that have both say what the
+    two tell together.
+
     Args:
         state: the folder that records go to; what it holds already is skipped, failures too.
         options: what to compute.
@@ -120,7 +123,10 @@ def build(state: State, options: BuildOptions, report: Callable[[Progress], None
     state.create()
     _yield_processor()
     open_source.cache_clear()  # files and folders may have changed since this process read them last
-    streams = _streams(state, options)
+    known = _known(state, options)
+    streams = _streams(state, options, known)
+    both = len(options.kinds) == 2
+    companions = _companions(state, options, known) if both else deque()
     progress = Progress()
     stopping = _stop_flag()
     workers = [_start() for _ in range(options.cores)]
@@ -130,21 +136,28 @@ def build(state: State, options: BuildOptions, report: Callable[[Progress], None
     try:
         while not stopping:
             for worker in workers:
-                if worker.task is None and streams and (limit is None or launched < limit):
-                    kind = _choose(streams, progress, workers, options.mix, time.monotonic() - started < 60.0 * options.exafs_first)
-                    task = next(streams[kind], None)
-                    if task is None:
-                        del streams[kind]
-                        continue
+                if worker.task is None and (streams or companions) and (limit is None or launched < limit):
+                    if companions:
+                        task: Task | None = companions.popleft()
+                    else:
+                        kind = _choose(streams, progress, workers, options.mix, time.monotonic() - started < 60.0 * options.exafs_first)
+                        task = next(streams[kind], None)
+                        if task is None:
+                            del streams[kind]
+                            continue
+                    assert task is not None
                     worker.task = task
                     worker.connection.send(task)
                     launched += 1
             busy = [worker for worker in workers if worker.task is not None]
-            if not busy and (not streams or (limit is not None and launched >= limit)):
+            if not busy and (not (streams or companions) or (limit is not None and launched >= limit)):
                 break
             for ready in wait([worker.connection for worker in busy], timeout=1.0):
                 index = next(i for i, worker in enumerate(workers) if worker.connection is ready)
+                finished, computed = workers[index].task, progress.done["XANES"]
                 workers[index] = _collect(workers[index], state, progress)
+                if both and finished is not None and progress.done["XANES"] > computed:
+                    companions.extend(_companion(finished, known))
                 if report is not None:
                     report(progress)
     finally:
@@ -157,12 +170,14 @@ def build(state: State, options: BuildOptions, report: Callable[[Progress], None
     return progress
 
 
-def _streams(state: State, options: BuildOptions) -> dict[str, Iterator[Task]]:
-    """The tasks of each kind, without what the state folder and the library hold."""
+def _known(state: State, options: BuildOptions) -> set[Key]:
+    """Keys of what the state folder and the library hold, failures too."""
     done, failed = state.known()
-    skip = done | failed
-    if options.library is not None:
-        skip |= library_keys(options.library).keys()
+    return done | failed | (set(library_keys(options.library)) if options.library is not None else set())
+
+
+def _streams(state: State, options: BuildOptions, known: set[Key]) -> dict[str, Iterator[Task]]:
+    """The tasks of each kind, without those in `known`, to which each is added as it comes."""
     excluded = Excluded.read(list(options.exclude))
     rejected = {str(value["source_id"]) for value in state.lines(REJECTED) if value["source"] == options.source}
     seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
@@ -171,9 +186,30 @@ def _streams(state: State, options: BuildOptions) -> dict[str, Iterator[Task]]:
         state.append(REJECTED, {"source": options.source, "source_id": source_id, "reason": reason})
 
     return {
-        kind: RoundRobin(options.source, options.path, seed + number, excluded, reject, rejected).tasks(kind, skip)
+        kind: RoundRobin(options.source, options.path, seed + number, excluded, reject, rejected).tasks(kind, known)
         for number, kind in enumerate(options.kinds)
     }
+
+
+def _companion(task: Task, known: set[Key]) -> list[Task]:
+    """The EXAFS of the site of a XANES task, unless it is in `known`, to which it is added."""
+    exafs = replace(task, kind="EXAFS")
+    if exafs.key in known:
+        return []
+    known.add(exafs.key)
+    return [exafs]
+
+
+def _companions(state: State, options: BuildOptions, known: set[Key]) -> deque[Task]:
+    """The EXAFS of sites of the source that have a XANES in the library or the state folder and no EXAFS."""
+    found: deque[Task] = deque()
+    held = read_reference(options.library, ("XANES",)) if options.library is not None and shards(options.library) else iter(())
+    records = [vars(record) for record in held] + [value for value in state.lines(RECORDS) if value["kind"] == "XANES"]
+    for record in records:
+        if record["source"] == options.source:
+            site = {name: record[name] for name in ("source_id", "site", "multiplicity", "absorber", "edge", "kind")}
+            found.extend(_companion(Task(source=options.source, path=options.path, **site), known))
+    return found
 
 
 def _choose(streams: dict[str, Iterator[Task]], progress: Progress, workers: list[Worker], mix: float, exafs_only: bool) -> str:

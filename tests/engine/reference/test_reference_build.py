@@ -14,9 +14,9 @@ import pytest
 
 from aiida_xastruct.engine.errors import StructureError, XastructError
 from aiida_xastruct.engine.reference.__main__ import main
-from aiida_xastruct.engine.reference.build import BuildOptions, Progress, _choose
+from aiida_xastruct.engine.reference.build import BuildOptions, Progress, _choose, _companions, _known
 from aiida_xastruct.engine.reference.library import default_library, export, library_keys, shards
-from aiida_xastruct.engine.reference.order import Excluded, RoundRobin
+from aiida_xastruct.engine.reference.order import Excluded, RoundRobin, Task
 from aiida_xastruct.engine.reference.sources import open_source
 from aiida_xastruct.engine.reference.state import RECORDS, REJECTED, State, key_of
 
@@ -66,6 +66,18 @@ def test_xanes_gets_its_share():
     assert _choose(streams, progress, [], mix=0.4, exafs_only=False) == "EXAFS"
     assert _choose(streams, progress, [], mix=1.0, exafs_only=True) == "EXAFS"
     assert _choose({"XANES": iter(())}, progress, [], mix=0.0, exafs_only=True) == "XANES"
+
+
+def test_a_site_with_xanes_gets_its_exafs(tmp_path):
+    state = State(tmp_path)
+    state.create()
+    site = {"source": "amcsd", "source_id": "11", "site": 0, "multiplicity": 8, "absorber": "Mg", "edge": "K"}
+    for record in (site | {"kind": "XANES"}, site | {"site": 1, "kind": "XANES"}, site | {"site": 1, "kind": "EXAFS"}):
+        state.append(RECORDS, record)
+    options = BuildOptions(library=None)
+    known = _known(state, options)
+    assert list(_companions(state, options, known)) == [Task("amcsd", "", "11", 0, 8, "Mg", "K", "EXAFS")]
+    assert not _companions(state, options, known)  # known now, so that the round robin leaves it out too
 
 
 def test_build_goes_on_where_it_was_stopped(build_command, built, tmp_path):
