@@ -74,6 +74,17 @@ def _parser() -> argparse.ArgumentParser:
     crystals.add_argument("--cores", type=int, default=1)
     crystals.add_argument("-o", "--output", type=Path, required=True, help="HDF5 file to write")
 
+    pairs = command("pairs", _pairs, "Compute EXAFS of sites whose XANES is there: what both tell together is learned and measured on.")
+    pairs.add_argument("spectra", type=Path, nargs="*", help="NAME.spectra.jsonl.gz; NAME.structures.jsonl.gz must lie beside it")
+    pairs.add_argument("--reference", type=Path, help="folder of the reference library")
+    pairs.add_argument("--holdout", type=Path, required=True, help="folder with holdout_ids.txt and holdout_formulas.txt")
+    pairs.add_argument("--state", type=Path, required=True, help="folder that keeps the EXAFS; a run that was stopped goes on from it")
+    pairs.add_argument("--cache", type=Path, required=True, help="SQLite file that keeps first shells and features")
+    pairs.add_argument("--sites", type=int, default=300, help="of each source and part (300)")
+    pairs.add_argument("--split-seed", type=int, default=0, help="of the family that is to answer")
+    pairs.add_argument("--cores", type=int, default=1)
+    pairs.add_argument("-o", "--output", type=Path, required=True, help="HDF5 file to write")
+
     train = command("train", _train, "Train and calibrate a family of models; a run that was stopped goes on where it was.")
     train.add_argument("config", type=Path, help="YAML: dataset, name, version, tasks, split_seed, architecture, training")
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of the family to write")
@@ -222,13 +233,10 @@ def _infer(options: argparse.Namespace) -> None:
     _write_json(options.json, asdict(answer))
 
 
-def _dataset(options: argparse.Namespace) -> None:
-    from itertools import chain
-
-    from .dataset import Holdout
+def _sources(options: argparse.Namespace) -> list[Iterator[Any]]:
+    """Records of the files and the library that a command names."""
     from .errors import DatasetError
-    from .prepare import prepare, read_jsonl, read_library
-    from .reference.scattering import read_paths
+    from .prepare import read_jsonl, read_library
 
     sources = []
     for path in options.spectra:
@@ -242,6 +250,17 @@ def _dataset(options: argparse.Namespace) -> None:
         sources.append(read_library(options.reference))
     if not sources:
         raise DatasetError("no source of spectra was given; name files of spectra, or --reference FOLDER.")
+    return sources
+
+
+def _dataset(options: argparse.Namespace) -> None:
+    from itertools import chain
+
+    from .dataset import Holdout
+    from .prepare import prepare
+    from .reference.scattering import read_paths
+
+    sources = _sources(options)
     with _bar("structures") as progress:
         paths = read_paths(options.reference) if options.reference else ()
         dataset, left_out = prepare(chain(*sources), Holdout.read(options.holdout), options.cache, options.cores, progress, paths)
@@ -249,6 +268,27 @@ def _dataset(options: argparse.Namespace) -> None:
     rows = [[kind, str(len(table)), str(len(set(table.absorber.tolist())))] for kind, table in dataset.tables.items()]
     _table(f"{options.output}: {len(dataset.materials)} materials", ("kind", "sites", "absorbers"), rows)
     _table("left out", ("reason", "spectra"), [[reason, str(count)] for reason, count in left_out.items()])
+
+
+def _pairs(options: argparse.Namespace) -> None:
+    from itertools import chain
+
+    from .dataset import Holdout
+    from .pairs import make_pairs
+    from .reference.state import State
+
+    with _bar("EXAFS") as progress:
+        dataset = make_pairs(
+            chain(*_sources(options)), Holdout.read(options.holdout), State(options.state), options.cache, options.sites,
+            options.split_seed, options.cores, progress,
+        )  # fmt: skip
+    dataset.save(options.output)
+    parts = dataset.parts("EXAFS", options.split_seed)
+    _table(
+        f"{options.output}: {len(dataset.materials)} materials",
+        ("part", "sites"),
+        [[name, str(mask.sum())] for name, mask in parts.items()],
+    )
 
 
 def _crystals(options: argparse.Namespace) -> None:

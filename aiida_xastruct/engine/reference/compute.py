@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pymatgen.core import Structure
 
 from ..errors import XastructError
 from ..feff.deck import FeffParameters, write_deck
@@ -30,13 +32,18 @@ _NOTED = ("scf_converged", "scf_settled", "scf_iterations")
 
 
 def compute_record(task: Task) -> dict[str, Any]:
-    """Compute one site: a JSON record for `State`.
+    """Compute one site of a collection: a JSON record for `State`.
 
     Raises:
         XastructError: if it cannot be computed, or the result fails the sanity check.
     """
     collection = open_source(task.source, task.path)
     structure, notes = collection.structure(task.source_id)
+    return record_of(task, structure, notes, collection.version)
+
+
+def record_of(task: Task, structure: Structure, notes: Mapping[str, Any], source_version: str) -> dict[str, Any]:
+    """`compute_record` of a crystal that was read already, with notes about it (`Source.structure`)."""
     parameters = LIBRARY_PARAMETERS[task.kind]
     with tempfile.TemporaryDirectory(prefix="xastruct-reference-") as scratch:
         folder = Path(scratch)
@@ -49,7 +56,7 @@ def compute_record(task: Task) -> dict[str, Any]:
         record = {
             "source": task.source,
             "source_id": task.source_id,
-            "source_version": collection.version,
+            "source_version": source_version,
             "fingerprint": fingerprint(structure),
             "site": task.site,
             "multiplicity": task.multiplicity,
