@@ -44,11 +44,11 @@ from sklearn.linear_model import Ridge
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import GRIDS, PARTS, Dataset, SiteTable
-from aiida_xastruct.engine.family import drawn_inputs, learned_as
+from aiida_xastruct.engine.family import learned_as
 from aiida_xastruct.engine.metrics import exact, macro_f1, micro_f1, r2, r2_within
 from aiida_xastruct.engine.models.baselines import absorber_mean, frequent_neighbours
 from aiida_xastruct.engine.models.calibration import NeighbourCalibration
-from aiida_xastruct.engine.models.tasks import Task
+from aiida_xastruct.engine.models.tasks import Task, drawn_inputs
 from aiida_xastruct.engine.models.views import fourier
 from aiida_xastruct.engine.spectrum import atomic_number
 from aiida_xastruct.engine.training import train_ensemble

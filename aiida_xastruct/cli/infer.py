@@ -14,6 +14,8 @@ from .output import echo_mapping, json_option
 if TYPE_CHECKING:
     from ..data.spectrum import SpectrumData
 
+KINDS = ("XANES", "EXAFS", "both")
+
 MODES = ("transmission", "fluorescence", "reference")
 
 
@@ -23,7 +25,8 @@ MODES = ("transmission", "fluorescence", "reference")
 @click.option("-e", "--edge", default="", help="Absorption edge.  [default: what the files say, else K up to Z 50 and L3 from Z 51]")
 @click.option("-m", "--mode", type=click.Choice(MODES), help="Detectors that make mu.  [default: what is there]")
 @click.option("-c", "--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name of a column, e.g. i0=mon; may be repeated.")
-@click.option("-k", "--kind", type=click.Choice(["XANES", "EXAFS"]), help="Part to read.  [default: EXAFS where the scans reach that far]")
+@click.option("-k", "--kind", type=click.Choice(KINDS), help="Part to read.  [default: EXAFS where the scans reach that far]")
+@click.option("-o", "--other", help="Stored spectrum of the other kind of the same site; both are read then.")
 @click.option("-E", "--element", "elements", multiple=True, help="Element that the sample is known to hold; may be repeated.")
 @click.option("-F", "--family", help="Label of the models.  [default: the family that ships with this package]")
 @click.option("--daemon", is_flag=True, help="Submit to the daemon and return at once.")
@@ -36,6 +39,7 @@ def infer(
     mode: str | None,
     columns: tuple[str, ...],
     kind: str | None,
+    other: str | None,
     elements: tuple[str, ...],
     family: str | None,
     daemon: bool,
@@ -52,7 +56,8 @@ def infer(
         spectrum = stored_or_file(spectra[0], "aiida.data:xastruct.spectrum", None)
     else:
         spectrum = import_files([Path(name) for name in spectra], {name: value for name, value in parameters.items() if value})
-    outputs, node = launch(lambda: InferWorkChain.get_builder_for(spectrum, kind, list(elements) or None, family), daemon)
+    beside = None if other is None else stored_or_file(other, "aiida.data:xastruct.spectrum", None)
+    outputs, node = launch(lambda: InferWorkChain.get_builder_for(spectrum, kind, list(elements) or None, family, beside), daemon)
     if outputs is None:
         return
     report(node)
@@ -61,8 +66,9 @@ def infer(
         echo_mapping(answer | {"pk": {"spectrum": spectrum.pk, "answer": outputs["answer"].pk, "process": node.pk}}, as_json)
         return
     low, high = answer["interval"]
+    read = "XANES and EXAFS" if answer["kind"] == "both" else answer["kind"]
     content = {
-        "read from": f"{answer['absorber']} {answer['edge']} {answer['kind']}",
+        "read from": f"{answer['absorber']} {answer['edge']} {read}",
         "neighbours": " ".join(answer["neighbour_set"]),
         "probabilities": ", ".join(f"{element} {probability:.2f}" for element, probability in list(answer["neighbours"].items())[:8]),
         "mean distance": f"{answer['mean_distance']:.3f} angstrom, {100 * answer['coverage']:.0f} % interval {low:.3f} to {high:.3f}",

@@ -37,12 +37,15 @@ from .models.calibration import (
 from .models.composition import CompositionModel
 from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
-from .models.tasks import DISTANCE_OUTPUTS, Task
+from .models.tasks import Task
 from .sevennet import FOLDER as SEVENNET
 from .spectrum import Spectrum, atomic_number, edge_of, element_symbol, find_e0, k_to_energy, model_curve, tabulated_edge
 from .structure import check_structure, symbol
 
 CARD, WEIGHTS, DOMAIN, FAMILY_CARD = "card.json", "weights.safetensors", "domain.safetensors", "family.json"
+
+#: Lists every material that a family has seen.
+MATERIALS = "materials.txt"
 
 DEFAULT_FAMILY = Path(__file__).parent.parent / "pretrained" / "default"
 
@@ -62,7 +65,8 @@ class ModelBundle:
         self.calibration = read_calibration(self.task.name, card["calibration"])
         self.composition = CompositionModel.from_json(card["composition"]) if self.task.name == "neighbours" else None
         self.edges = EdgeShifts(card["edge_shift_by_engine"], card["edge_shift"])
-        self._sites = {atomic_number(element): int(count) for element, count in card["training_sites"].items()}
+        #: Training sites of each absorber, by atomic number.
+        self.sites = {atomic_number(element): int(count) for element, count in card["training_sites"].items()}
 
     @classmethod
     def load(cls, folder: Path) -> ModelBundle:
@@ -118,7 +122,7 @@ class ModelBundle:
         scores = self.domain.score(position)
         reasons = []
         for z, score in zip(absorber, scores, strict=True):
-            sites = self._sites.get(int(z), 0)
+            sites = self.sites.get(int(z), 0)
             if sites < MINIMUM_SITES:
                 reasons.append(f"the model saw {sites} spectra of this absorber, fewer than {MINIMUM_SITES}")
             elif score > 1.0:
@@ -191,7 +195,12 @@ class ModelBundle:
         settings = {"model": self.card["training_data_hash"][:12], "algorithm_version": self.card["algorithm_version"]}
         return Spectrum(energy, mu, element, edge, self.task.kind, "ml", "feff", "flat", None, e0, settings)
 
-    def _ask(self, spectra: Sequence[Spectrum]) -> tuple[Prediction, list[str]]:
+    def ask(self, spectra: Sequence[Spectrum]) -> tuple[Prediction, list[str]]:
+        """What the ensemble of an inverse model says about spectra, and for each why it is outside the domain, empty if inside.
+
+        Raises:
+            SpectrumError: if a spectrum is of another kind or edge, or too short.
+        """
         for spectrum in spectra:
             if spectrum.kind != self.task.kind:
                 raise SpectrumError(f"the spectrum is {spectrum.kind} and the model answers for {self.task.kind}; choose the other model.")
@@ -218,29 +227,16 @@ class ModelBundle:
             SpectrumError: if a spectrum is of another kind or edge, or too short.
         """
         calibration = self.promises(NeighbourCalibration)
-        said, outside = self._ask(spectra)
+        said, outside = self.ask(spectra)
         probability = said.value.double().numpy()
         if elements_present is not None:
             absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
-            probability, calibration = self._with_composition(probability, absorber, elements_present)
+            assert self.composition is not None
+            probability, calibration = compose(self.composition, probability, absorber, elements_present)
         named, whole = calibration.named(probability), calibration.whole(probability)
         return [
-            _neighbour_answer(probability[row], named[row], whole[row], calibration.coverage, reason) for row, reason in enumerate(outside)
+            neighbour_answer(probability[row], named[row], whole[row], calibration.coverage, reason) for row, reason in enumerate(outside)
         ]
-
-    def _with_composition(
-        self, probability: NDArray[np.float64], absorber: NDArray[np.int64], elements: Collection[str]
-    ) -> tuple[NDArray[np.float64], NeighbourCalibration]:
-        """Probabilities (n, MAX_Z) where the elements of the sample are known, and the calibration for them."""
-        assert self.composition is not None
-        allowed = {atomic_number(element) for element in elements}
-        if not allowed:
-            raise SpectrumError("no element is named as present; name those that the sample may hold, or leave them open.")
-        if min(allowed) >= MAX_Z:
-            raise SpectrumError(f"no model knows elements beyond Z {MAX_Z - 1}; name other elements as present, or leave them open.")
-        present = np.zeros(probability.shape, dtype=bool)
-        present[:, [z for z in allowed if z < MAX_Z]] = True
-        return self.composition(probability, absorber, present), self.composition.calibration
 
     def distances(self, spectra: Sequence[Spectrum]) -> list[DistanceAnswer]:
         """First-shell distances and coordination number.
@@ -249,33 +245,50 @@ class ModelBundle:
             SpectrumError: if a spectrum is of another kind or edge, or too short.
         """
         calibration = self.promises(DistanceCalibration)
-        said, outside = self._ask(spectra)
-        expected = expected_error(self.task, said.stated.numpy(), said.spread.numpy())
-        answers = []
-        for row, reason in enumerate(outside):
-            value = dict(zip(DISTANCE_OUTPUTS, said.value[row].double().tolist(), strict=True))
-            mean, half = value["mean_distance"], calibration.factors[0] * float(expected[row, 0])
-            answers.append(
-                DistanceAnswer(
-                    coverage=calibration.coverage,
-                    in_domain=not reason,
-                    reason=_domain_sentence(reason),
-                    mean_distance=mean,
-                    interval=(mean - half, mean + half),
-                    nearest_distance=value["nearest_distance"],
-                    coordination=float(np.exp(value["log_coordination"])),
-                )
-            )
-        return answers
+        said, outside = self.ask(spectra)
+        values, expected = said.value.double().numpy(), expected_error(self.task, said.stated.numpy(), said.spread.numpy())
+        return [distance_answer(values[row], expected[row], calibration, reason) for row, reason in enumerate(outside)]
+
+
+def distance_answer(
+    value: NDArray[np.float64], expected: NDArray[np.float64], calibration: DistanceCalibration, outside: str
+) -> DistanceAnswer:
+    """The answer of one value (3,) and its expected error (3,); `outside` says why the question is outside the domain, if it is."""
+    mean, nearest, log_coordination = (float(number) for number in value)
+    half = calibration.factors[0] * float(expected[0])
+    return DistanceAnswer(
+        coverage=calibration.coverage,
+        in_domain=not outside,
+        reason=_domain_sentence(outside),
+        mean_distance=mean,
+        interval=(mean - half, mean + half),
+        nearest_distance=nearest,
+        coordination=float(np.exp(log_coordination)),
+    )
+
+
+def compose(
+    composition: CompositionModel, probability: NDArray[np.float64], absorber: NDArray[np.int64], elements: Collection[str]
+) -> tuple[NDArray[np.float64], NeighbourCalibration]:
+    """Probabilities (n, MAX_Z) where the elements of the sample are known, and the calibration for them."""
+    allowed = {atomic_number(element) for element in elements}
+    if not allowed:
+        raise SpectrumError("no element is named as present; name those that the sample may hold, or leave them open.")
+    if min(allowed) >= MAX_Z:
+        raise SpectrumError(f"no model knows elements beyond Z {MAX_Z - 1}; name other elements as present, or leave them open.")
+    present = np.zeros(probability.shape, dtype=bool)
+    present[:, [z for z in allowed if z < MAX_Z]] = True
+    return composition(probability, absorber, present), composition.calibration
 
 
 def _domain_sentence(outside: str) -> str:
     return f"outside the domain: {outside}" if outside else "like the spectra that the model was trained on"
 
 
-def _neighbour_answer(
+def neighbour_answer(
     probability: NDArray[np.float64], named: NDArray[np.bool_], whole: NDArray[np.bool_], coverage: float, outside: str
 ) -> NeighbourAnswer:
+    """The answer of one row of probabilities (MAX_Z,), of the elements named and of those in the conformal set (MAX_Z,)."""
     order = [int(z) for z in np.argsort(-probability, kind="stable") if z > 0 and probability[z] > 0]
     names = {z: element_symbol(z) for z in order}
     return NeighbourAnswer(

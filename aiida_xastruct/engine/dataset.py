@@ -201,6 +201,26 @@ class Dataset:
         table = self.aligned(kind, masks["train"])
         return {name: table.take(mask) for name, mask in masks.items()}
 
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(n,) rows of the XANES table and (n,) of the EXAFS table that are of one site.
+
+        Raises:
+            DatasetError: if no site has both.
+        """
+        rows: dict[tuple[int, int], int] = {}
+        for row, site in enumerate(self._sites("XANES")):
+            rows.setdefault(site, row)
+        found = [(rows.pop(site), row) for row, site in enumerate(self._sites("EXAFS")) if site in rows]
+        if not found:
+            raise DatasetError("no site of the dataset has both XANES and EXAFS; make one with `xastruct pairs`.")
+        both = np.array(found, dtype=np.int64)
+        return both[:, 0], both[:, 1]
+
+    def _sites(self, kind: str) -> list[tuple[int, int]]:
+        """Material and site of each row of a kind."""
+        table = self.tables.get(kind)
+        return [] if table is None else list(zip(table.material.tolist(), table.site.tolist(), strict=True))
+
     def save(self, path: Path) -> None:
         """Write one HDF5 file; same content, same bytes."""
         import h5py

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from . import ALGORITHM_VERSION
-from .bundle import CARD, FAMILY_CARD, WEIGHTS, ModelBundle
+from .bundle import CARD, FAMILY_CARD, MATERIALS, WEIGHTS, ModelBundle
 from .checkpoint import RunState, is_first_process, wait_for_all
 from .configuration import TASKS, FamilyConfig
 from .content import content_hash
@@ -40,13 +40,12 @@ from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.shells import candidate_waves
 from .models.simulate import each_draw, simulate
-from .models.tasks import Task, numpy_curve_error
+from .models.tasks import Task, drawn_inputs, numpy_curve_error
 from .paths import PATHS_SIZE
 from .sevennet import FOLDER as SEVENNET
 from .spectrum import edge_of, element_symbol
 from .training import finished_ensemble, train_ensemble
-
-MATERIALS = "materials.txt"
+from .watch import Watch
 
 
 def make_family(
@@ -56,6 +55,7 @@ def make_family(
     say: Callable[[str], None] = lambda _: None,
     crystals: Crystals | None = None,
     keep: Collection[str] = (),
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train every task that the dataset allows and write the family.
 
@@ -69,12 +69,14 @@ def make_family(
         crystals: sites without spectra, of which inverse models of EXAFS learn from simulated ones.
         keep: labels of models in `folder` whose networks are kept, and only calibrated and measured anew on this dataset. They must have
             been trained on the same split, which keeps its parts when a dataset grows.
+        watch: is told of every epoch, and may end the training in time.
 
     Returns:
         the family card.
 
     Raises:
         DatasetError: if the dataset has no spectra for a task asked for.
+        TimeIsUpError: if the watch says so.
     """
     labels = config.tasks or tuple(f"{task}-{kind}" for kind in dataset.tables for task in TASKS)
     data_hash = dataset.content_hash()
@@ -89,7 +91,10 @@ def make_family(
     for label in keep:
         if label not in tasks:
             raise DatasetError(f"{label} is to be kept, but is none of the tasks {', '.join(tasks)}; name it among them.")
-    run = RunState(folder, _fingerprint(config, data_hash, crystals))
+    fingerprint = _fingerprint(config, data_hash, crystals)
+    run = RunState(folder, fingerprint)
+    if watch is not None:
+        watch.begin(fingerprint)
     for label, task in tasks.items():
         if label in run.finished:
             say(f"{label}: finished before this run was stopped")
@@ -100,7 +105,7 @@ def make_family(
             wait_for_all()
             bundle = ModelBundle.load(folder / label)
         else:
-            bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run)
+            bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run, watch)
         run.finish(label)
         say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
     card = write_family_card(dataset, config, folder, crystals)
@@ -112,7 +117,8 @@ def _fingerprint(config: FamilyConfig, data_hash: str, crystals: Crystals | None
     """What two runs that make the same family have in common."""
     content = asdict(config)
     for options in (content["training"], *content["training_of"].values()):
-        del options["progress"]
+        # Neither changes what is learned: a training that a GPU failed goes on where it was on a CPU.
+        del options["progress"], options["accelerator"]
     made_of = [content, data_hash, crystals.content_hash() if crystals is not None else "", __version__, ALGORITHM_VERSION]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
@@ -147,6 +153,7 @@ def make_model(
     folder: Path,
     crystals: Crystals | None = None,
     run: RunState | None = None,
+    watch: Watch | None = None,
 ) -> ModelBundle:
     """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated.
 
@@ -161,7 +168,7 @@ def make_model(
     finished = finished_ensemble(learned, config.architecture, options, state)
     if finished is None:
         lessons, beside = _lessons(task, dataset, masks["train"], parts["train"], config, folder.parent, crystals)
-        finished = train_ensemble(learned, lessons, parts["select"], config.architecture, options, **beside, state=state)
+        finished = train_ensemble(learned, lessons, parts["select"], config.architecture, options, **beside, state=state, watch=watch)
     trained, losses = finished
     if is_first_process():
         if learned is not task:
@@ -301,11 +308,6 @@ def _lessons(
             more = crystals.sites(crystals.of_part("train", config.split_seed))
             lessons.append(simulate(more, forward.ensemble, config.simulated, config.split_seed))
     return SiteTable.join(lessons), {"waves": candidate_waves(forward.ensemble, torch.as_tensor(table.features[:, -PATHS_SIZE:]))}
-
-
-def drawn_inputs(task: Task, part: SiteTable, seed: int) -> torch.Tensor:
-    """Network inputs of a part, of one random draw a site where the task has draws: what calibration must hold for."""
-    return task.inputs(task.source(part), torch.Generator().manual_seed(seed))
 
 
 Parts = dict[str, SiteTable]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from .dataset import Dataset, SiteTable
 from .metrics import curve_r2, exact, macro_f1, micro_f1, micro_f1_within, r2, r2_within
 from .models.baselines import absorber_mean, frequent_neighbours
 from .models.calibration import DistanceCalibration, ForwardCalibration, NeighbourCalibration, expected_error
-from .models.tasks import curve_weight, numpy_curve_error
+from .models.composition import CompositionModel
+from .models.tasks import Task, curve_weight, numpy_curve_error
 from .spectrum import EXAFS_GRID, element_symbol
 
 Metrics = dict[str, float]
@@ -46,7 +48,9 @@ class Report:
     columns: dict[str, Mask]
 
 
-def report_on(dataset: Dataset, kind: str, parts: dict[str, SiteTable], present: Mask) -> Report:
+def report_on(
+    dataset: Dataset, kind: str, parts: dict[str, SiteTable], present: Mask, trained: Sequence[Mapping[str, Any]] | None = None
+) -> Report:
     """What to measure on the report part: all of it, structure types seen in training and new ones, new formulas, and each block.
 
     Args:
@@ -54,9 +58,11 @@ def report_on(dataset: Dataset, kind: str, parts: dict[str, SiteTable], present:
         kind: of the spectra.
         parts: of `Dataset.split`.
         present: (n, MAX_Z) elements of the compounds of the report part.
+        trained: the materials trained on, where they are not those of the train part.
     """
     part = parts["report"]
-    trained = [dataset.materials[material] for material in np.unique(parts["train"].material)]
+    if trained is None:
+        trained = [dataset.materials[material] for material in np.unique(parts["train"].material)]
     prototypes, formulas = ({material[name] for material in trained} for name in ("prototype", "formula"))
     own = [dataset.materials[material] for material in part.material]
     seen = np.array([material["prototype"] in prototypes for material in own], dtype=bool)
@@ -86,7 +92,13 @@ def measure(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> dict[s
     Returns:
         numbers by name for each column that has rows; those of a baseline start with `baseline_`, and what does not exist is left out.
     """
-    metrics = {"forward": _forward, "distance": _distance, "neighbours": _neighbours}[bundle.task.name](bundle, report, inputs)
+    return by_column(
+        report, {"forward": _forward, "distance": _distance, "neighbours": _neighbours}[bundle.task.name](bundle, report, inputs)
+    )
+
+
+def by_column(report: Report, metrics: Callable[[Mask], Metrics]) -> dict[str, Metrics]:
+    """What `metrics` says of the rows of each column that has any, rounded; what does not exist is left out."""
     found = {}
     for name, rows in report.columns.items():
         if rows.any():
@@ -157,11 +169,16 @@ def risk_coverage(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> 
 
 
 def _distance(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> Callable[[Mask], Metrics]:
-    part, train = report.part, report.train
-    said = bundle.ensemble(inputs, torch.as_tensor(part.absorber))
-    value, target = said.value.double().numpy(), bundle.task.target(part).double().numpy()
+    said = bundle.ensemble(inputs, torch.as_tensor(report.part.absorber))
     expected = expected_error(bundle.task, said.stated.numpy(), said.spread.numpy())
-    half = bundle.promises(DistanceCalibration).factors[0] * expected[:, 0]
+    return of_distances(report, said.value.double().numpy(), expected, bundle.promises(DistanceCalibration).factors)
+
+
+def of_distances(report: Report, value: Array, expected: Array, factors: Sequence[float]) -> Callable[[Mask], Metrics]:
+    """Metrics of distances (n, outputs) with expected errors (n, outputs), and factors on them for intervals, one an output."""
+    part, train = report.part, report.train
+    target = Task("distance", "EXAFS").target(part).double().numpy()  # the same of both kinds
+    half = factors[0] * expected[:, 0]
     mean = absorber_mean(train.mean_distance[:, None], train.absorber)[part.absorber, 0]
     error = np.abs(value - target)
 
@@ -183,11 +200,16 @@ def _distance(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> Call
 
 
 def _neighbours(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> Callable[[Mask], Metrics]:
-    part, train = report.part, report.train
-    composition = bundle.composition
-    assert composition is not None  # a neighbours model
-    probability = bundle.ensemble(inputs, torch.as_tensor(part.absorber)).value.double().numpy()
-    calibration, true = bundle.promises(NeighbourCalibration), part.neighbours
+    assert bundle.composition is not None  # a neighbours model
+    probability = bundle.ensemble(inputs, torch.as_tensor(report.part.absorber)).value.double().numpy()
+    return of_neighbours(report, probability, bundle.promises(NeighbourCalibration), bundle.composition)
+
+
+def of_neighbours(
+    report: Report, probability: Array, calibration: NeighbourCalibration, composition: CompositionModel
+) -> Callable[[Mask], Metrics]:
+    """Metrics of probabilities (n, MAX_Z), with what was calibrated for them, alone and where the elements of the sample are known."""
+    part, train, true = report.part, report.train, report.part.neighbours
     found, whole = calibration.named(probability), calibration.whole(probability)
     joint = composition(probability, part.absorber, report.present)
     found_of, whole_of = composition.calibration.named(joint), composition.calibration.whole(joint)

@@ -13,9 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .dataset import PARTS, Dataset, Holdout, group_label, part_of
 from .errors import DatasetError, StructureError, XastructError
 from .prepare import Record, prepare, read_library, unfit
@@ -127,26 +124,3 @@ def _exafs(task: Task, record: Record) -> tuple[str, dict[str, Any]]:
         return RECORDS, record_of(task, record.structure, {}, "")
     except XastructError as error:
         return FAILURES, {**vars(task), "reason": str(error)}
-
-
-def rows_of_pairs(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(n,) rows of the XANES table and (n,) of the EXAFS table that are of one site.
-
-    Raises:
-        DatasetError: if no site has both.
-    """
-    if set(dataset.tables) != {"XANES", "EXAFS"}:
-        raise DatasetError("the dataset has spectra of one kind only; make one with `xastruct pairs`.")
-    rows: dict[tuple[int, int], int] = {}
-    for row, key in enumerate(_sites(dataset, "XANES")):
-        rows.setdefault(key, row)
-    pairs = [(rows.pop(key), row) for row, key in enumerate(_sites(dataset, "EXAFS")) if key in rows]
-    if not pairs:
-        raise DatasetError("no site of the dataset has both XANES and EXAFS; make one with `xastruct pairs`.")
-    found = np.array(pairs, dtype=np.int64)
-    return found[:, 0], found[:, 1]
-
-
-def _sites(dataset: Dataset, kind: str) -> list[tuple[int, int]]:
-    table = dataset.tables[kind]
-    return list(zip(table.material.tolist(), table.site.tolist(), strict=True))

@@ -7,8 +7,8 @@ import pytest
 
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.dataset import Dataset
-from aiida_xastruct.engine.family import drawn_inputs
 from aiida_xastruct.engine.measure import Report, _size_at, measure, report_on, risk_coverage
+from aiida_xastruct.engine.models.tasks import drawn_inputs
 
 
 @pytest.fixture(scope="module")

@@ -26,16 +26,22 @@ def infer_local_structure(
     kind: Str,
     neighbours: ModelData,
     distance: ModelData,
+    other: SpectrumData = None,  # type: ignore[assignment]
+    neighbours_xanes: ModelData = None,  # type: ignore[assignment]
+    distance_xanes: ModelData = None,  # type: ignore[assignment]
     elements: List = None,  # type: ignore[assignment]
     algorithm_version: Str = INVERSE_VERSION,  # type: ignore[assignment]
 ) -> Any:
-    """Neighbour elements and mean distance of the first shell behind a spectrum.
+    """Neighbour elements and mean distance of the first shell behind a spectrum, or behind XANES and EXAFS together.
 
     Args:
         spectrum: measured, by FEFF or learned.
-        kind: part of the spectrum to read: XANES (the edge) or EXAFS (chi(k)); a measured scan that covers both can be read either way.
-        neighbours: model of this task and kind.
-        distance: model of this task and kind.
+        kind: part of the spectrum to read: XANES (the edge), EXAFS (chi(k)) or both; a measured scan that covers both can be read each way.
+        neighbours: model of this task and kind, of EXAFS where both are read.
+        distance: model of this task and kind, of EXAFS where both are read.
+        other: where both are read, and `spectrum` was computed and holds one of them: the spectrum of the same site that holds the other.
+        neighbours_xanes: where both are read, the model of XANES.
+        distance_xanes: where both are read, the model of XANES.
         elements: symbols of the elements that the sample is known to hold; any if left out.
         algorithm_version: of both tasks, so that caches never mix two; leave it out.
 
@@ -43,15 +49,21 @@ def infer_local_structure(
         `Dict` with the keys of `describe`; exit status 310 with one sentence where the spectrum cannot be read.
     """
     from ...engine.errors import ModelError
+    from ...engine.joint import infer_both
     from .bundle import load_bundle
 
     try:
         if algorithm_version.value != INVERSE_VERSION:
             asked = algorithm_version.value
             raise ModelError(f"{asked!r} was asked for, this installation computes {INVERSE_VERSION!r}; leave the input out.")
-        question = of_kind(spectrum.to_engine(), kind.value)
         present = None if elements is None else [str(element) for element in elements.get_list()]
-        answer = load_bundle(neighbours, distance).infer(question, elements_present=present)
+        if kind.value == "both":
+            xanes, exafs = two_kinds(spectrum.to_engine(), (spectrum if other is None else other).to_engine())
+            family = load_bundle(neighbours, distance, neighbours_xanes, distance_xanes)
+            answer = infer_both(family, xanes, exafs, present)
+        else:
+            question = of_kind(spectrum.to_engine(), kind.value)
+            answer = load_bundle(neighbours, distance).infer(question, elements_present=present)
     except XastructError as error:
         return ExitCode(310, str(error))
     return Dict(describe(answer) | {"absorber": spectrum.absorber, "edge": spectrum.edge, "kind": kind.value, "elements_given": present})
@@ -70,6 +82,16 @@ def of_kind(spectrum: Spectrum, kind: str) -> Spectrum:
     if spectrum.method != "measured":
         raise SpectrumError(f"the spectrum was computed as {spectrum.kind}; read it as that, or compute {kind}.")
     return replace(spectrum, kind=kind)  # type: ignore[arg-type]
+
+
+def two_kinds(spectrum: Spectrum, other: Spectrum) -> tuple[Spectrum, Spectrum]:
+    """XANES and EXAFS from two spectra, each of which may be measured and hold both.
+
+    Raises:
+        SpectrumError: if both were computed for one kind.
+    """
+    first, second = (spectrum, other) if spectrum.kind == "XANES" or other.kind == "EXAFS" else (other, spectrum)
+    return of_kind(first, "XANES"), of_kind(second, "EXAFS")
 
 
 def describe(answer: InverseAnswer) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Zidek, Stat. Sci. 1, 114 (1986), with weights that are learned).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,12 +101,15 @@ class CompositionModel:
     def fit(cls, train: Sites, select: Sites, calibrate: Sites, group: NDArray[Any]) -> CompositionModel:
         """Chemistry from the training part, the pool from the select part, thresholds from both others; `group` (n,) of calibrate."""
         chemistry = _fit(_chemistry(train.absorber, train.present), train.neighbours[train.present])
-        bare = cls(chemistry, (), NeighbourCalibration(1.0, 0.5, 0.0))
-        guess = bare.guess(select.absorber, select.present)
+        return cls(chemistry, (), NeighbourCalibration(1.0, 0.5, 0.0)).weighed(select, calibrate, group)
+
+    def weighed(self, select: Sites, calibrate: Sites, group: NDArray[Any]) -> CompositionModel:
+        """The same chemistry, weighed against other probabilities; see `fit`."""
+        guess = self.guess(select.absorber, select.present)
         pool = _fit(_evidence(select.probability, guess, select.present), select.neighbours[select.present])
-        model = cls(chemistry, pool, bare.calibration)
+        model = replace(self, pool=pool)
         said = [model(part.probability, part.absorber, part.present) for part in (calibrate, select)]
-        return cls(chemistry, pool, NeighbourCalibration.fit(said[0], calibrate.neighbours, group, said[1], select.neighbours))
+        return replace(model, calibration=NeighbourCalibration.fit(said[0], calibrate.neighbours, group, said[1], select.neighbours))
 
     def guess(self, absorber: NDArray[np.int64], present: Mask) -> Array:
         """(n, MAX_Z) probabilities by chemistry alone, for absorbers (n,) among elements present (n, MAX_Z)."""

@@ -176,6 +176,11 @@ class Task:
         return (log_error + 0.5 * residual.detach() ** 2 * torch.exp(-2.0 * log_error)).mean()
 
 
+def drawn_inputs(task: Task, part: SiteTable, seed: int) -> torch.Tensor:
+    """Network inputs of a part, of one random draw a site where the task has draws: what calibration must hold for."""
+    return task.inputs(task.source(part), torch.Generator().manual_seed(seed))
+
+
 def curve_error(value: torch.Tensor, target: torch.Tensor, kind: str) -> torch.Tensor:
     """(n,) root mean square error of each curve where the target is known: of flat mu, or of k^2 chi (1/angstrom^2)."""
     known = torch.isfinite(target)
