@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import XastructError
+from .errors import TimeIsUpError, XastructError
+
+if TYPE_CHECKING:
+    from .configuration import FamilyConfig
 
 Progress = Callable[[int, int], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point. Returns 0, 1 for input that cannot be used (one sentence on standard error), 2 for wrong usage."""
+    """Entry point. Returns 0, 1 for input that cannot be used (one sentence on standard error), 2 for wrong usage, 3 where time was up."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+    except TimeIsUpError as error:
+        print(f"xastruct: {error}", file=sys.stderr)
+        return 3
     except XastructError as error:
         print(f"xastruct: {error}", file=sys.stderr)
         return 1
@@ -93,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--crystals", type=Path, help="file of `xastruct crystals`; inverse EXAFS learns from simulated spectra of these too"
     )
+    train.add_argument("--seconds", type=float, default=math.inf, help="end in time, with exit status 3; the same command goes on")
+    train.add_argument("--log", type=Path, help="add a line of JSON after every epoch to this file")
+    train.add_argument("--report", type=Path, help="write how it ended to this JSON file")
 
     evaluate = command("evaluate", _evaluate, "Measure a family on any file of spectra.")
     evaluate.add_argument("family", help="'default' or a folder")
@@ -305,33 +315,42 @@ def _crystals(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    import yaml
-
     from .checkpoint import is_first_process
-    from .configuration import FamilyConfig
     from .crystals import Crystals
     from .dataset import Dataset
-    from .errors import DatasetError
     from .family import make_family
+    from .watch import Watch, reported
 
     def say(line: str) -> None:
         if is_first_process():  # several processes that train each run this command
             print(line, flush=True)
 
+    watch = Watch(options.log, options.seconds)
+    with reported(options.report, watch) as report:
+        path, config = _read_config(options.config, options.dataset)
+        crystals = Crystals.load(options.crystals) if options.crystals else None
+        report["family"] = make_family(Dataset.load(path), config, options.output, say, crystals, options.keep, watch)
+        say(f"wrote {options.output} with {', '.join(report['family']['models'])}")
+
+
+def _read_config(path: Path, dataset: Path | None) -> tuple[Path, FamilyConfig]:
+    """The dataset and the configuration that a file names; `dataset` wins over the file's own."""
+    import yaml
+
+    from .configuration import FamilyConfig
+    from .errors import DatasetError
+
     try:
-        content = yaml.safe_load(options.config.read_text()) or {}
+        content = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise DatasetError(f"{options.config} is not YAML ({str(error).splitlines()[0]}); mend it.") from error
+        raise DatasetError(f"{path} is not YAML ({str(error).splitlines()[0]}); mend it.") from error
     if not isinstance(content, dict):
-        raise DatasetError(f"{options.config} must hold a mapping of keys to values.")
+        raise DatasetError(f"{path} must hold a mapping of keys to values.")
     named = content.pop("dataset", None)
-    path = options.dataset or (options.config.parent / named if named else None)
-    if path is None:
+    found = dataset or (path.parent / named if named else None)
+    if found is None:
         raise DatasetError("no dataset was given; add the key dataset to the configuration or use --dataset FILE.")
-    config = FamilyConfig.from_dict(content)
-    crystals = Crystals.load(options.crystals) if options.crystals else None
-    card = make_family(Dataset.load(path), config, options.output, say, crystals, options.keep)
-    say(f"wrote {options.output} with {', '.join(card['models'])}")
+    return found, FamilyConfig.from_dict(content)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -25,3 +25,19 @@ class DatasetError(XastructError):
 
 class ModelError(XastructError):
     """A model that is damaged, missing or unfit for the question asked."""
+
+
+class DivergedError(ModelError):
+    """A training whose loss is no longer a number."""
+
+
+class DeviceError(ModelError):
+    """A training that this machine has no device for, or whose device failed."""
+
+
+class OutOfMemoryError(XastructError):
+    """The memory of the machine, or of its GPU, is too small for what was asked."""
+
+
+class TimeIsUpError(XastructError):
+    """A training that ends because it was told to end in time; what is done is kept."""

@@ -18,15 +18,17 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
+from .callbacks import KeepBest, KeepWatch, SaveEveryEpoch
 from .checkpoint import SafetensorsIO, is_first_process, read_state, write_state
 from .dataset import SiteTable
-from .errors import DatasetError, ModelError
+from .errors import DatasetError, DeviceError, DivergedError
 from .models.ensemble import Architecture, Ensemble, Network
 from .models.kernel import SiteKernel
 from .models.paths import PathNetwork, path_loss
 from .models.shells import ShellNetwork
 from .models.tasks import KERNEL_BLOCKS, Task
 from .paths import PathTable
+from .watch import Watch
 
 #: Scattering paths in a step of training, beside the spectra.
 PATH_BATCH = 512
@@ -49,7 +51,8 @@ class TrainingOptions:
         patience: stop a network when that many epochs brought no better select loss; 0 for never. Stopped early, a network goes without
             the end of the schedule: this is for trials, and for data on which the select loss only rises.
         accelerator: Lightning's: auto, cpu, gpu.
-        devices: how many, or auto. Several share each step, one process each.
+        devices: how many of each machine, or auto. Several share each step, one process each.
+        nodes: machines that share each step; a scheduler or `torchrun` starts the processes.
         precision: Lightning's, such as bf16-mixed.
         progress: whether to show a bar.
     """
@@ -63,6 +66,7 @@ class TrainingOptions:
     patience: int = 0
     accelerator: str = "auto"
     devices: int | str = "auto"
+    nodes: int = 1
     precision: Any = "32-true"
     progress: bool = True
 
@@ -111,7 +115,7 @@ class SiteModule(lightning.LightningModule):
         if self.paths is not None and isinstance(self.network, PathNetwork):
             loss = loss + self.paths.loss(self.network, self._generator)
         if not torch.isfinite(loss):
-            raise ModelError(f"the loss of {self.task.label} is not a number at step {self.global_step}; lower the learning rate.")
+            raise DivergedError(f"the loss of {self.task.label} is not a number at step {self.global_step}; lower the learning rate.")
         return loss
 
     def validation_step(self, batch: list[torch.Tensor], index: int) -> None:
@@ -155,45 +159,6 @@ class _Paths:
         return path_loss(said, self._amplitude[chosen].to(device), geometry)
 
 
-class KeepBest(Callback):
-    """Remembers the weights of the epoch with the lowest select loss."""
-
-    def __init__(self) -> None:
-        self.loss = math.inf
-        self.state: dict[str, torch.Tensor] = {}
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Copy the weights if they are the best so far."""
-        if trainer.sanity_checking or "select_loss" not in trainer.callback_metrics:
-            return
-        loss = float(trainer.callback_metrics["select_loss"])
-        if loss < self.loss:
-            self.loss = loss
-            network = pl_module.network
-            assert isinstance(network, Network)
-            self.state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"loss": self.loss, "state": self.state}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.loss, self.state = state_dict["loss"], state_dict["state"]
-
-
-class SaveEveryEpoch(Callback):
-    """Writes a checkpoint after every epoch, in the place of the last."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write it, but for an epoch that ends the run early: Lightning would go on after it, so that epoch is better done again."""
-        if not trainer.should_stop:
-            trainer.save_checkpoint(self.path)
-
-
 def train_ensemble(
     task: Task,
     train: SiteTable,
@@ -203,6 +168,7 @@ def train_ensemble(
     paths: PathTable | None = None,
     waves: torch.Tensor | None = None,
     state: Path | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Ensemble, list[float]]:
     """Train the members of an ensemble one after another, each from its own seed; fit its kernel model where it has one.
 
@@ -215,13 +181,16 @@ def train_ensemble(
         paths: scattering paths of sites of `train`, which the forward network of EXAFS learns from beside the spectra.
         waves: of candidate neighbours (`models.shells.candidate_waves`), which the inverse networks of EXAFS compare spectra with.
         state: folder that keeps what is done, and where a training with the same arguments goes on; nothing is kept if left out.
+        watch: is told of every epoch, and may end the training in time.
 
     Returns:
         the ensemble, and each member's best select loss.
 
     Raises:
         DatasetError: if either table is too small.
-        ModelError: if the loss stops being a number.
+        DivergedError: if the loss stops being a number.
+        DeviceError: if this machine has no such accelerator, devices or precision.
+        TimeIsUpError: if the watch says so.
     """
     if len(train) < 20 or len(select) < 5:
         raise DatasetError(f"{task.label} has {len(train)} sites to train and {len(select)} to select on; at least 20 and 5 are needed.")
@@ -230,7 +199,8 @@ def train_ensemble(
         own = _network(state, index) if state is not None else None
         kept = _finished(task, architecture, own)
         seed = options.seed + 1000 * index
-        network, loss = kept or _train_member(task, train, select, architecture, options, seed, paths, waves, own)
+        watching = KeepWatch(watch or Watch(), task, index)
+        network, loss = kept or _train_member(task, train, select, architecture, options, seed, paths, waves, own, watching)
         members.append(network)
         losses.append(loss)
     networks = Ensemble(task, members)
@@ -280,6 +250,7 @@ def _train_member(
     paths: PathTable | None,
     waves: torch.Tensor | None,
     state: Path | None,
+    watching: KeepWatch,
 ) -> tuple[Network, float]:
     """A network, and its best select loss; `state` is the file that it is kept in."""
     lightning.seed_everything(seed, verbose=False)
@@ -295,10 +266,12 @@ def _train_member(
     best = KeepBest()
     checkpoint = state.with_suffix(".checkpoint") if state is not None else None
     with _quiet():
-        trainer = _trainer(options, best, checkpoint)
-        trainer.fit(module, ckpt_path=checkpoint if checkpoint is not None and checkpoint.is_file() else None)
-    if not best.state:
-        raise ModelError(f"{task.label} gave no finite select loss in {options.epochs} epochs; lower the learning rate.")
+        trainer = _trainer(options, best, checkpoint, watching)
+        try:
+            trainer.fit(module, ckpt_path=checkpoint if checkpoint is not None and checkpoint.is_file() else None)
+        except DivergedError as error:
+            watching.watch.diverged(task.label, watching.network, str(error))
+            raise
     network.load_state_dict(best.state)
     if state is not None and is_first_process():
         write_state(state, best.state_dict())
@@ -306,13 +279,13 @@ def _train_member(
     return network.cpu(), best.loss
 
 
-def _trainer(options: TrainingOptions, best: KeepBest, checkpoint: Path | None) -> lightning.Trainer:
+def _trainer(options: TrainingOptions, best: KeepBest, checkpoint: Path | None, watching: KeepWatch) -> lightning.Trainer:
     """Lightning's trainer.
 
     Raises:
-        ModelError: if this machine has no such accelerator, devices or precision.
+        DeviceError: if this machine has no such accelerator, devices or precision.
     """
-    callbacks: list[Callback] = [best]
+    callbacks: list[Callback] = [best, watching]
     if options.patience:
         callbacks.append(EarlyStopping("select_loss", patience=options.patience))
     if checkpoint is not None:
@@ -322,6 +295,7 @@ def _trainer(options: TrainingOptions, best: KeepBest, checkpoint: Path | None) 
             max_epochs=options.epochs,
             accelerator=options.accelerator,
             devices=options.devices,
+            num_nodes=options.nodes,
             precision=options.precision,
             gradient_clip_val=1.0,
             callbacks=callbacks,
@@ -335,7 +309,7 @@ def _trainer(options: TrainingOptions, best: KeepBest, checkpoint: Path | None) 
             num_sanity_val_steps=0,
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise ModelError(
+        raise DeviceError(
             f"training cannot start with accelerator {options.accelerator!r}, devices {options.devices!r} and precision "
             f"{options.precision!r}: {str(error).splitlines()[0]}"
         ) from error

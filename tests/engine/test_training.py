@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aiida_xastruct.engine.dataset import MAX_Z
-from aiida_xastruct.engine.errors import DatasetError, ModelError
+from aiida_xastruct.engine.errors import DatasetError, DivergedError
 from aiida_xastruct.engine.models.ensemble import Architecture
 from aiida_xastruct.engine.models.shells import CANDIDATES
 from aiida_xastruct.engine.models.tasks import Task
@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_a_number_stops_with_a_sentence(tables, refused):
     train, select = tables["XANES"]
     wild = train.features.copy()
     wild[5, 3] = np.nan
-    with refused(ModelError, "forward-XANES", "not a number", "lower the learning rate"):
+    with refused(DivergedError, "forward-XANES", "not a number", "lower the learning rate"):
         train_ensemble(Task("forward", "XANES"), replace(train, features=wild), select, SMALL, OPTIONS)
 
 
