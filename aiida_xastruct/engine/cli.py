@@ -49,11 +49,16 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     predict = command("predict", _predict, "Predict the spectrum of each inequivalent absorbing site of a crystal.")
-    predict.add_argument("structure", type=Path, help="CIF, POSCAR or any file pymatgen reads")
+    predict.add_argument("structure", type=Path, help="CIF, POSCAR or any file pymatgen reads; or many crystals, *.jsonl.gz")
     predict.add_argument("--absorber", help="element; all elements of the crystal if left out")
     predict.add_argument("--kind", choices=("XANES", "EXAFS"), default="XANES")
     predict.add_argument("--family", default="default", help="'default' or a folder")
     predict.add_argument("--json", type=Path, help="write spectra and uncertainty here")
+    many = predict.add_argument_group("many crystals, one a line of a file NAME.jsonl.gz")
+    many.add_argument("-o", "--output", type=Path, help="folder for the table and the arrays of spectra")
+    many.add_argument("--cache", type=Path, help="SQLite file that keeps features")
+    many.add_argument("--cores", type=int, default=1)
+    many.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the features; auto is CUDA where there is any")
 
     infer = command("infer", _infer, "Name the nearest neighbours, and their mean distance, behind a spectrum.")
     infer.add_argument("spectrum", type=Path, nargs="+", help="scans of one sample (XDI or columns); several are merged")
@@ -177,6 +182,9 @@ def _predict(options: argparse.Namespace) -> None:
     from .bundle import FamilyBundle
     from .structure import check_structure, inequivalent_absorbers
 
+    if options.structure.name.endswith(".jsonl.gz"):
+        _predict_many(options)
+        return
     structure = _read_structure(options.structure)
     check_structure(structure)
     absorbers = inequivalent_absorbers(structure, options.absorber)
@@ -216,6 +224,36 @@ def _predict(options: argparse.Namespace) -> None:
     formula = structure.composition.reduced_formula
     _table(f"{options.kind} of {formula}", ("site", "multiplicity", "E0 (eV)", "uncertainty", "method", "reason"), rows)
     _write_json(options.json, {"formula": formula, "kind": options.kind, "family": family.content_hash, "sites": content})
+
+
+def _predict_many(options: argparse.Namespace) -> None:
+    import torch
+
+    from .batch import predict_batch
+    from .bundle import FamilyBundle
+    from .errors import StructureError
+    from .structures_file import count_structures, read_structures
+
+    if options.output is None:
+        raise StructureError("there is no place for the spectra of many crystals; add --output FOLDER.")
+    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    with options.structure.open("rb") as counted, options.structure.open("rb") as stream, _bar("structures") as progress:
+        total, done = count_structures(counted), 0
+
+        def step(structures: int, _: int) -> None:
+            nonlocal done
+            done += structures
+            progress(done, total)
+
+        entries = read_structures(stream, options.structure.name)
+        batch = predict_batch(
+            FamilyBundle.load(options.family), entries, options.absorber or "", options.kind,
+            cache=options.cache, cores=options.cores, device=device, progress=step,
+        )  # fmt: skip
+    batch.save(options.output)
+    doubted = sum(bool(row.get("needs_reference")) for row in batch.rows)
+    counts = [str(count) for count in (total, len(batch.mu), doubted, len(batch.rows) - len(batch.mu))]
+    _table(f"{options.kind} in {options.output}, by {device}", ("structures", "spectra", "FEFF should answer", "rows without"), [counts])
 
 
 def _infer(options: argparse.Namespace) -> None:

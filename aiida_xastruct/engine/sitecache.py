@@ -9,21 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
+from . import ALGORITHM_VERSION
+from .content import content_hash
 from .errors import StructureError
-from .structure import FirstShell, check_structure, first_shell, prototype, space_group
+from .sevennet import FOLDER as SEVENNET
+from .structure import Absorber, FirstShell, check_structure, first_shell, prototype, space_group
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS structure (hash TEXT PRIMARY KEY, space_group INTEGER, prototype TEXT, refused TEXT);
 CREATE TABLE IF NOT EXISTS site (hash TEXT, site INTEGER, shell TEXT, features BLOB, PRIMARY KEY (hash, site));
+CREATE TABLE IF NOT EXISTS absorber (
+    hash TEXT, element TEXT, version TEXT, sites TEXT, features BLOB, PRIMARY KEY (hash, element, version)
+);
 """
 
 
@@ -43,6 +51,20 @@ class StructureFacts:
     prototype: str
     refused: str
     sites: dict[int, SiteFacts]
+
+
+@dataclass(frozen=True, eq=False)
+class AbsorberRows:
+    """The inequivalent sites of a structure, all or those of one element, and what forward models see of each: (n, SITE_SIZE)."""
+
+    absorbers: list[Absorber]
+    features: NDArray[np.float32]
+
+
+@cache
+def features_version() -> str:
+    """What the features of forward models depend on beside the structure: the algorithm and SevenNet's weights."""
+    return f"{ALGORITHM_VERSION['forward']}-{content_hash(SEVENNET)[:16]}"
 
 
 def structure_hash(structure: Structure) -> str:
@@ -124,6 +146,29 @@ class SiteCache:
                 "INSERT OR REPLACE INTO site VALUES (?, ?, ?, ?)",
                 [(key, site, _shell_text(fact.shell), fact.features.astype("<f4").tobytes()) for site, fact in facts.sites.items()],
             )
+
+    def get_absorbers(self, key: str, element: str) -> AbsorberRows | None:
+        """What forward models see of an element in a structure, if it is known."""
+        found = self._database.execute(
+            "SELECT sites, features FROM absorber WHERE hash = ? AND element = ? AND version = ?", (key, element, features_version())
+        ).fetchone()
+        if found is None:
+            return None
+        absorbers = [Absorber(site, element, multiplicity) for site, multiplicity in json.loads(found[0])]
+        features = np.frombuffer(zlib.decompress(found[1]), dtype="<f4").reshape(len(absorbers), -1)
+        return AbsorberRows(absorbers, features)
+
+    def put_absorbers(self, key: str, rows: AbsorberRows) -> None:
+        """Keep what forward models see of a structure, each element by itself."""
+        elements = [absorber.element for absorber in rows.absorbers]
+        records = []
+        for element in dict.fromkeys(elements):
+            chosen = [i for i, other in enumerate(elements) if other == element]
+            sites = json.dumps([[rows.absorbers[i].site, rows.absorbers[i].multiplicity] for i in chosen])
+            blob = zlib.compress(np.ascontiguousarray(rows.features[chosen], dtype="<f4").tobytes(), 1)
+            records.append((key, element, features_version(), sites, blob))
+        with self._database:
+            self._database.executemany("INSERT OR REPLACE INTO absorber VALUES (?, ?, ?, ?, ?)", records)
 
     def fill(self, tasks: Sequence[tuple[Structure, Sequence[int]]], cores: int = 1) -> Iterator[int]:
         """Compute what is missing; yields the number of structures done so far, known ones included."""

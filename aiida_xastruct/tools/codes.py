@@ -1,4 +1,4 @@
-"""The code node of the FEFF that comes with this package."""
+"""Code nodes of the programs that come with this package."""
 
 from __future__ import annotations
 
@@ -16,39 +16,49 @@ COMPUTER, CODE = "localhost", "xastruct-feff"
 
 
 def bundled_feff_code() -> orm.InstalledCode:
-    """The `xastruct-feff` of this Python environment as a code on localhost, made on first use.
+    """The `xastruct-feff` of this Python environment as a code on localhost, made on first use; see `_bundled`."""
+    return _bundled(CODE, "xastruct.feff", "The FEFF10 and FEFF 8.5L that come with aiida-xastruct.")
+
+
+def bundled_xastruct_code() -> orm.InstalledCode:
+    """The `xastruct` of this Python environment, which predicts and trains, as a code on localhost, made on first use; see `_bundled`."""
+    return _bundled("xastruct", "xastruct.predict", "The engine of aiida-xastruct.")
+
+
+def _bundled(name: str, plugin: str, description: str) -> orm.InstalledCode:
+    """A console script of this package as a code.
 
     Where a code of that label exists for another environment, this one gets a label with a number.
 
     Raises:
         FeffError: if the console script is not installed.
     """
-    executable = _console_script()
+    executable = _console_script(name)
     labels = orm.QueryBuilder().append(orm.Computer, filters={"label": COMPUTER}, tag="computer")
-    labels.append(orm.InstalledCode, with_computer="computer", filters={"label": {"like": f"{CODE}%"}})
+    labels.append(orm.InstalledCode, with_computer="computer", filters={"label": {"like": f"{name}%"}})
     found = labels.all(flat=True)
     for code in found:
         if str(code.filepath_executable) == str(executable) and not code.is_hidden:
             return code
     taken = {code.label for code in found}
-    label = next(name for name in [CODE, *(f"{CODE}-{i}" for i in range(2, len(taken) + 3))] if name not in taken)
+    label = next(label for label in [name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))] if label not in taken)
     code = orm.InstalledCode(
         computer=_localhost(),
         filepath_executable=str(executable),
         label=label,
-        default_calc_job_plugin="xastruct.feff",
-        description="The FEFF10 and FEFF 8.5L that come with aiida-xastruct.",
+        default_calc_job_plugin=plugin,
+        description=description,
         with_mpi=False,
     )
     return code.store()
 
 
-def _console_script() -> Path:
-    """`xastruct-feff` beside this interpreter, or on PATH."""
-    beside = Path(sys.executable).parent / CODE
-    found = beside if beside.is_file() else shutil.which(CODE)
+def _console_script(name: str) -> Path:
+    """A script beside this interpreter, or on PATH."""
+    beside = Path(sys.executable).parent / name
+    found = beside if beside.is_file() else shutil.which(name)
     if not found:
-        raise FeffError(f"the console script {CODE} is not installed; pip install aiida-xastruct in this environment.")
+        raise FeffError(f"the console script {name} is not installed; pip install aiida-xastruct in this environment.")
     return Path(found)
 
 

@@ -1,47 +1,85 @@
-"""From many crystals to the spectra of all their sites in one call: a node in, an array node out, an index beside it.
+"""From many crystals to the spectra of all their sites in one call: a node in, an array node and a table out.
 
 A calcfunction costs 0.17 s whatever it does; in a batch a structure costs only what the model needs.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiida.engine import ExitCode, calcfunction
-from aiida.orm import ArrayData, Dict, SinglefileData, Str
+from aiida.orm import ArrayData, SinglefileData, Str
 
 from ...data.model import ModelData
+from ...data.table import TableData
 from ...engine import ALGORITHM_VERSION
-from ...engine.errors import StructureError, XastructError
+from ...engine.errors import XastructError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-FILENAME = "structures.jsonl.gz"
+    from ...engine.batch import Batch, Progress
+    from ...engine.structures_file import Entry
 
 
-def structures_node(structures: Mapping[str, Structure]) -> SinglefileData:
-    """Unstored node of many crystals, by names of the caller's: gzipped JSON lines of `id`, `lattice` (angstrom), `species` and `frac`."""
-    from ...engine.structure import check_structure, symbol
+@dataclass(frozen=True)
+class Means:
+    """With what a batch is computed here; its numbers do not depend on it.
+
+    Attributes:
+        cache: SQLite file that features are read from and kept in; None to keep none.
+        cores: processes that compute features; with more than one, a script needs `if __name__ == "__main__":`.
+        progress: told of each structure.
+    """
+
+    cache: Path | None = None
+    cores: int = 1
+    progress: Progress | None = None
+
+
+_means = Means()
+
+
+@contextmanager
+def using(**changes: Any) -> Iterator[None]:
+    """Batches inside the block are computed with other means: attributes of `Means` that are to change."""
+    global _means
+    before, _means = _means, replace(_means, **changes)
+    try:
+        yield
+    finally:
+        _means = before
+
+
+def structures_node(structures: Mapping[str, Structure | str] | Iterable[Entry]) -> SinglefileData:
+    """Unstored node of many crystals by names of the caller's: see `engine.structures_file`.
+
+    A crystal that nothing can answer for, and a sentence in place of one, becomes a row of the batch's table that says why. The same
+    crystals make the same node.
+    """
+    from ...engine.structures_file import FILENAME, write_structures
 
     stream = io.BytesIO()
-    # No date in the file: the same crystals make the same node.
-    with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as lines:
-        for name, structure in structures.items():
-            check_structure(structure)
-            record = {
-                "id": name,
-                "lattice": structure.lattice.matrix.tolist(),
-                "species": [symbol(structure, site) for site in range(len(structure))],
-                "frac": structure.frac_coords.tolist(),
-            }
-            lines.write((json.dumps(record) + "\n").encode())
+    write_structures(structures.items() if isinstance(structures, Mapping) else structures, stream)
     stream.seek(0)
     return SinglefileData(stream, filename=FILENAME)
+
+
+def read_entries(node: SinglefileData) -> Iterator[Entry]:
+    """Names and crystals of a node that `structures_node` made, or sentences in place of crystals.
+
+    Raises:
+        StructureError: if the file is of another format.
+    """
+    from ...engine.structures_file import read_structures as read
+
+    with node.open(mode="rb") as stream:
+        yield from read(stream, node.filename)
 
 
 def read_structures(node: SinglefileData) -> Iterator[tuple[str, Structure]]:
@@ -50,16 +88,9 @@ def read_structures(node: SinglefileData) -> Iterator[tuple[str, Structure]]:
     Raises:
         StructureError: if the file is of another format.
     """
-    from pymatgen.core import Structure
-
-    with node.open(mode="rb") as stream:
-        try:
-            with gzip.open(stream, "rt") as lines:
-                for line in lines:
-                    record = json.loads(line)
-                    yield str(record["id"]), Structure(record["lattice"], record["species"], record["frac"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise StructureError(f"{node.filename} is not as `structures_node` writes it ({error}); make it with that.") from error
+    for name, structure in read_entries(node):
+        if not isinstance(structure, str):
+            yield name, structure
 
 
 @calcfunction
@@ -80,62 +111,37 @@ def predict_batch(
         algorithm_version: of this task, so that caches never mix two; leave it out.
 
     Returns:
-        `spectra`: `ArrayData` with `energy` and `mu` (n, m), `band` (n, m, 2), `uncertainty`, `threshold` and `needs_reference` (n,);
-        `index`: `Dict` with `rows`, n times id, site, absorber, edge, multiplicity, e0 and reason, and `refused`, a sentence for each
-        crystal without an answer, by id. Exit status 310 where no crystal has one.
+        `table`: `TableData` with a row for each site, and one for each crystal without an answer, with the reason; `spectra`: `ArrayData`
+        with `grid` (m,), eV above each row's `e0`, and in the order of the table's `row` `mu` (n, m), flat, and `half_band` (n, m).
+        Exit status 310 where the file or the model cannot be used.
     """
+    from ...engine.batch import predict_batch as predict
     from .bundle import check_version, load_bundle
 
     try:
         check_version("forward", algorithm_version.value)
-        bundle = load_bundle(model)
-        rows, answers, refused = [], [], {}
-        for name, structure in read_structures(structures):
-            try:
-                found_rows, found = _answer(bundle, name, structure, absorber.value, kind.value)
-            except XastructError as error:
-                refused[name] = str(error)
-                continue
-            rows += found_rows
-            answers += found
-        if not answers:
-            reason = next(iter(refused.values()), "the file holds no structure.")
-            raise StructureError(f"none of {len(refused)} structures has an answer; the first: {reason}")
+        batch = predict(
+            load_bundle(model), read_entries(structures), absorber.value, kind.value,
+            cache=_means.cache, cores=_means.cores, progress=_means.progress,
+        )  # fmt: skip
     except XastructError as error:
         return ExitCode(310, str(error))
-    return {"spectra": _arrays(answers), "index": Dict({"rows": rows, "refused": refused})}
+    return batch_nodes(batch)
 
 
-def _answer(bundle: Any, name: str, structure: Structure, absorber: str, kind: str) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Index rows and answers of one crystal."""
-    from ...engine.structure import check_structure, inequivalent_absorbers
+def batch_nodes(batch: Batch) -> dict[str, Any]:
+    """Unstored output nodes of a batch."""
+    from ...engine.batch import energy_grid, write_table
 
-    check_structure(structure)
-    sites = inequivalent_absorbers(structure, absorber or None)
-    answers = bundle.predict(structure, [site.site for site in sites], kind)
-    rows = [
-        {
-            "id": name,
-            "site": site.site,
-            "absorber": site.element,
-            "edge": answer.spectrum.edge,
-            "multiplicity": site.multiplicity,
-            "e0": answer.spectrum.e0,
-            "reason": str(answer.reason),
-        }
-        for site, answer in zip(sites, answers, strict=True)
-    ]
-    return rows, answers
+    stream = io.BytesIO()
+    write_table(batch.table(), stream)
+    stream.seek(0)
+    return {"table": TableData.from_file(stream, batch.kind), "spectra": spectra_node(energy_grid(batch.kind), batch.mu, batch.half_band)}
 
 
-def _arrays(answers: list[Any]) -> ArrayData:
-    """All answers as arrays, one row each."""
-    import numpy as np
-
+def spectra_node(grid: Any, mu: Any, half_band: Any) -> ArrayData:
+    """Unstored node of curves on one grid."""
     node = ArrayData()
-    node.set_array("energy", np.array([answer.spectrum.energy for answer in answers]))
-    node.set_array("mu", np.array([answer.spectrum.mu for answer in answers]))
-    node.set_array("band", np.array([answer.band for answer in answers]))
-    for name in ("uncertainty", "threshold", "needs_reference"):
-        node.set_array(name, np.array([getattr(answer, name) for answer in answers]))
+    for name, array in (("grid", grid), ("mu", mu), ("half_band", half_band)):
+        node.set_array(name, array)
     return node

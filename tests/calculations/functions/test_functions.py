@@ -14,10 +14,11 @@ from aiida_xastruct.calculations.functions.combine_answers import combine_answer
 from aiida_xastruct.calculations.functions.import_scans import import_scans
 from aiida_xastruct.calculations.functions.infer_local_structure import infer_local_structure
 from aiida_xastruct.calculations.functions.normalise_spectrum import normalise_spectrum
-from aiida_xastruct.calculations.functions.predict_batch import predict_batch, read_structures, structures_node
+from aiida_xastruct.calculations.functions.predict_batch import predict_batch, read_structures, structures_node, using
 from aiida_xastruct.calculations.functions.predict_spectra import predict_spectra
 from aiida_xastruct.data.spectrum import SpectrumData
 from aiida_xastruct.engine import ALGORITHM_VERSION
+from aiida_xastruct.engine.sitecache import structure_hash
 
 pytestmark = pytest.mark.usefixtures("aiida_profile_clean")
 
@@ -131,30 +132,60 @@ def test_a_batch_gives_what_single_predictions_give(family: Any) -> None:
     model = family.get_model("forward", "EXAFS")
     outputs, process = predict_batch.run_get_node(structures=structures_node(crystals), absorber="O", kind="EXAFS", model=model)
     assert process.is_finished_ok, process.exit_message
-    rows = outputs["index"]["rows"]
-    assert [(row["id"], row["absorber"], row["multiplicity"]) for row in rows] == [(name, "O", 4) for name in crystals]
-    assert outputs["index"]["refused"] == {}
+    rows = outputs["table"].read().to_pylist()
+    assert [(row["id"], row["absorber"], row["multiplicity"], row["row"]) for row in rows] == [
+        (name, "O", 4, i) for i, name in enumerate(crystals)
+    ]
+    assert rows[1]["hash"] == structure_hash(crystals["MgO"])
     single = predict_spectra(structure=StructureData(pymatgen=crystals["MgO"]), sites=[rows[1]["site"]], kind="EXAFS", model=model)
-    (spectrum,) = single["spectra"].values()
-    np.testing.assert_allclose(outputs["spectra"].get_array("mu")[1], spectrum.mu, atol=1e-5)
-    np.testing.assert_allclose(outputs["spectra"].get_array("energy")[1], spectrum.energy)
-    assert outputs["spectra"].get_array("band").shape == (3, len(spectrum.mu), 2)
+    ((name, spectrum),) = single["spectra"].items()
+    arrays = outputs["spectra"]
+    np.testing.assert_allclose(arrays.get_array("mu")[1], spectrum.mu, atol=1e-5)
+    np.testing.assert_allclose(rows[1]["e0"] + arrays.get_array("grid"), spectrum.energy)
+    np.testing.assert_allclose(arrays.get_array("half_band")[1], np.diff(spectrum.band)[:, 0] / 2, atol=1e-5)
+    said = single["answer"][name]
+    for key in ("needs_reference", "in_domain"):
+        assert rows[1][key] == said[key]
+    for key in ("threshold", "uncertainty", "error_bound", "domain_score"):
+        assert rows[1][key] == pytest.approx(said[key], rel=1e-2)
 
 
-def test_a_batch_says_which_crystals_have_no_answer(family: Any) -> None:
-    crystals = {"NiO": rock_salt(4.177, "Ni", "O"), "LiF": rock_salt(4.026, "Li", "F")}
-    outputs = predict_batch(structures=structures_node(crystals), absorber="Ni", kind="EXAFS", model=family.get_model("forward", "EXAFS"))
-    assert [row["id"] for row in outputs["index"]["rows"]] == ["NiO"]
-    assert "Ni is not in the structure (LiF)" in outputs["index"]["refused"]["LiF"]
+def test_a_batch_loses_no_crystal(family: Any, tmp_path: Path) -> None:
+    crystals: dict[str, Any] = {
+        "LiF": rock_salt(4.026, "Li", "F"),
+        "broken": Structure(Lattice.cubic(4.0), ["Ni", "O"], [[0, 0, 0], [0.05, 0, 0]]),
+        "NiO": rock_salt(4.177, "Ni", "O"),
+        "unread.cif": "unread.cif cannot be read; give a CIF.",
+    }
+    inputs = {"structures": structures_node(crystals), "absorber": "Ni", "kind": "EXAFS", "model": family.get_model("forward", "EXAFS")}
+    outputs = predict_batch(**inputs)
+    rows = outputs["table"].read().to_pylist()
+    assert [(row["id"], row["row"], row["method"]) for row in rows] == [
+        ("LiF", None, None), ("broken", None, None), ("NiO", 0, "ml"), ("unread.cif", None, None),
+    ]  # fmt: skip
+    for row, words in zip(rows, ("Ni is not in the structure (LiF)", "apart", "threshold", "cannot be read"), strict=True):
+        assert words in row["reason"]
+    attributes = outputs["table"].base.attributes.all
+    assert (attributes["n_rows"], attributes["n_structures"], attributes["n_spectra"], attributes["n_refused"]) == (4, 4, 1, 3)
+    assert (attributes["absorbers"], attributes["methods"], attributes["kind"]) == (["Ni"], {"ml": 1}, "EXAFS")
+    # With features that are kept, and read again, the numbers are the same to the last bit.
+    for _ in range(2):
+        with using(cache=tmp_path / "cache.sqlite"):
+            again = predict_batch(**inputs)
+        assert again["table"].content == outputs["table"].content
+        for name in ("grid", "mu", "half_band"):
+            np.testing.assert_array_equal(again["spectra"].get_array(name), outputs["spectra"].get_array(name))
 
 
-def test_a_batch_without_any_answer_fails(family: Any) -> None:
+def test_a_batch_of_an_unusable_file_fails(family: Any) -> None:
     model = family.get_model("forward", "EXAFS")
-    node = structures_node({"LiF": rock_salt(4.026, "Li", "F")})
-    _, process = predict_batch.run_get_node(structures=node, absorber="Ni", kind="EXAFS", model=model)
-    assert process.exit_status == 310
     _, process = predict_batch.run_get_node(structures=SinglefileData(GOETHITE), absorber="Ni", kind="EXAFS", model=model)
+    assert process.exit_status == 310
     assert "structures_node" in process.exit_message
+    good = structures_node({"NiO": rock_salt(4.177, "Ni", "O")})
+    _, process = predict_batch.run_get_node(structures=good, absorber="Ni", kind="XANES", model=model)
+    assert process.exit_status == 310
+    assert "no forward-XANES model" in process.exit_message
 
 
 def test_the_same_crystals_make_the_same_node() -> None:

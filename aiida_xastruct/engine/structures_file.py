@@ -1,0 +1,81 @@
+"""Many crystals in one file: gzipped JSON lines of `id`, `lattice` (angstrom), `species` and `frac`, or of `id` and `refused`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+from pymatgen.core import Structure
+
+from .errors import StructureError
+from .structure import check_structure, symbol
+
+FILENAME = "structures.jsonl.gz"
+
+#: A crystal by the name that its source has for it, or one sentence that says why there is none.
+Entry = tuple[str, Structure | str]
+
+
+def write_structures(entries: Iterable[Entry], stream: IO[bytes]) -> int:
+    """Write crystals; one that nothing can answer for (`check_structure`) is written as the sentence that says so, so that none is lost.
+
+    The same crystals make the same bytes.
+
+    Returns:
+        the number of entries.
+    """
+    count = 0
+    # No date and no name in the head of the file.
+    with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as lines:
+        for name, given in entries:
+            lines.write((json.dumps({"id": name, **_record(given)}) + "\n").encode())
+            count += 1
+    return count
+
+
+def _record(given: Structure | str) -> dict[str, Any]:
+    if isinstance(given, str):
+        return {"refused": given}
+    try:
+        check_structure(given)
+    except StructureError as error:
+        return {"refused": str(error)}
+    species = [symbol(given, site) for site in range(len(given))]
+    return {"lattice": given.lattice.matrix.tolist(), "species": species, "frac": given.frac_coords.tolist()}
+
+
+def read_structures(stream: IO[bytes], name: str = FILENAME) -> Iterator[Entry]:
+    """What `write_structures` wrote, in its order.
+
+    Args:
+        stream: of the file.
+        name: of the file, for the message.
+
+    Raises:
+        StructureError: if the file is of another format.
+    """
+    try:
+        with gzip.open(stream, "rt") as lines:
+            for line in lines:
+                record = json.loads(line)
+                if "refused" in record:
+                    yield str(record["id"]), str(record["refused"])
+                else:
+                    yield str(record["id"]), Structure(record["lattice"], record["species"], record["frac"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise StructureError(f"{name} is no file of structures ({error}); make it with `structures_node`.") from error
+
+
+def count_structures(stream: IO[bytes]) -> int:
+    """Number of entries in a file, without reading them.
+
+    Raises:
+        StructureError: if the file is not gzipped.
+    """
+    try:
+        with gzip.open(stream, "rb") as lines:
+            return sum(1 for _ in lines)
+    except (OSError, EOFError) as error:
+        raise StructureError(f"the file of structures cannot be read ({error}); make it with `structures_node`.") from error
