@@ -21,6 +21,9 @@ TITLES = {
     "distance-EXAFS": "EXAFS to mean nearest-neighbour distance",
 }
 
+#: What two spectra are asked for.
+JOINT_TITLES = {"neighbours": "nearest-neighbour elements", "distance": "mean nearest-neighbour distance"}
+
 #: Metric, what it is, and the key of the baseline beside it.
 ROWS: dict[str, list[tuple[str, str, str]]] = {
     "forward": [
@@ -79,6 +82,10 @@ COLUMNS = {
     "block_d": "d block",
     "block_f": "f block",
     "computed": "0 K, as computed",
+    "both_known": "XANES in its models' domain",
+    "source_omnixas_feff": "OmniXAS",
+    "source_feff_mp": "Materials Project, own FEFF",
+    "source_amcsd": "AMCSD",
 }
 
 
@@ -100,12 +107,46 @@ def section(card: dict[str, Any]) -> list[str]:
         "|---" * (len(columns) + 2) + "|",
         f"| sites | {' | '.join(str(metrics[name]['sites']) for name in columns)} | {whole['sites']} |",
     ]
-    for key, text, baseline in ROWS[card["task"]]:
+    return [*lines, *_rows(card["task"], metrics, columns), "", *_risk(card), *_promises(card)]
+
+
+def _rows(task: str, metrics: dict[str, Any], columns: list[str]) -> list[str]:
+    """Rows of a table of metrics by column, the baseline of all sites last."""
+    lines, whole = [], metrics["report"]
+    for key, text, baseline in ROWS[task]:
         if key in whole:
             values = [format(metrics[name][key], ".4g") if key in metrics[name] else "" for name in columns]
             beside = format(whole[baseline], ".4g") if baseline in whole else ""
             lines.append(f"| {text} | {' | '.join(values)} | {beside} |")
-    return [*lines, "", *_risk(card), *_promises(card)]
+    return lines
+
+
+def joint_section(card: dict[str, Any]) -> list[str]:
+    """Markdown of what XANES and EXAFS tell together, from the card of the EXAFS model."""
+    pool = card["pool"]
+    metrics = pool["metrics"]["both"]
+    columns = [name for name in COLUMNS if name in metrics]
+    alone = [f"{kind} alone" for kind in ("EXAFS", "XANES")]
+    lines = [
+        f"## XANES and EXAFS together to {JOINT_TITLES[card['task']]}",
+        "",
+        f"{metrics['report']['sites']} sites of the *report* part whose two spectra FEFF computed; weights learned on "
+        f"{pool['pairs']['select']} sites of *select* and calibrated on {pool['pairs']['calibrate']} of *calibrate*. Where the XANES is "
+        "outside its models' domain, EXAFS answers alone. What the absorber alone tells is what it tells on those two parts.",
+        "",
+        f"| *report* part, pairs | {' | '.join(COLUMNS[name] for name in columns)} | {' | '.join(alone)} | {BASELINES[card['task']]} |",
+        "|---" * (len(columns) + 4) + "|",
+        f"| sites | {' | '.join(str(metrics[name]['sites']) for name in columns)} |" + f" {metrics['report']['sites']} |" * 3,
+    ]
+    for row, (key, _, _) in zip(_rows(card["task"], metrics, columns), _present(card["task"], metrics), strict=True):
+        own = " | ".join(format(pool["metrics"][kind]["report"][key], ".4g") for kind in ("EXAFS", "XANES"))
+        *values, baseline = row.strip("|").split("|")
+        lines.append(f"|{'|'.join(values)}| {own} |{baseline}|")
+    return [*lines, ""]
+
+
+def _present(task: str, metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [row for row in ROWS[task] if row[0] in metrics["report"]]
 
 
 def _kept(card: dict[str, Any]) -> str:
@@ -162,12 +203,18 @@ def headlines(cards: dict[str, dict[str, Any]]) -> str:
             found = cards[label]["metrics"]["report"]
             values = f"{found[metric]:.{decimals}f} | {found[baseline]:.{decimals}f} | {found['sites']}"
             lines.append(f"| {TITLES[label]} | {text} | {values} |")
+    for label in ("distance-EXAFS", "neighbours-EXAFS"):
+        if "pool" in cards.get(label, {}):
+            metric, baseline, text, decimals = HEADLINES[label]
+            found = cards[label]["pool"]["metrics"]["both"]["report"]
+            values = f"{found[metric]:.{decimals}f} | {found[baseline]:.{decimals}f} | {found['sites']}"
+            lines.append(f"| XANES and EXAFS together to {JOINT_TITLES[cards[label]['task']]} | {text} | {values} |")
     return "\n".join(lines)
 
 
 def main(family: Path) -> None:
     """Write the page and the table."""
-    cards = {path.parent.name: json.loads(path.read_text()) for path in family.glob("*/card.json")}
+    cards = {path.parent.name: json.loads(path.read_text()) for path in sorted(family.glob("*/card.json"))}
     head = json.loads((family / "family.json").read_text())
     lines = [
         "# Accuracy",
@@ -184,6 +231,9 @@ def main(family: Path) -> None:
     for label in TITLES:
         if label in cards:
             lines += section(cards[label])
+    for card in cards.values():
+        if "pool" in card:
+            lines += joint_section(card)
     (ROOT / "docs" / "reference" / "accuracy.md").write_text("\n".join(lines))
     before, rest = (ROOT / "README.md").read_text().split(BEGIN)
     after = rest.split(END)[1]

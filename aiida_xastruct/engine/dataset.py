@@ -39,6 +39,9 @@ WIDE_GRID: FloatArray = np.arange(XANES_GRID[0] + LEAST_SHIFT, XANES_GRID[-1] + 
 
 PARTS = ("train", "select", "calibrate", "report")
 
+#: Parts that networks learn nothing from.
+JUDGING = PARTS[1:]
+
 #: Where each part ends, as a share of the groups.
 _BOUNDS = (0.7, 0.8, 0.9, 1.0)
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from .answers import InverseAnswer, merge_inverse
 from .bundle import CARD, MATERIALS, FamilyBundle, ModelBundle, compose, distance_answer, neighbour_answer
-from .dataset import Dataset, SiteTable, group_label, part_of
+from .dataset import JUDGING, PARTS, Dataset, SiteTable, group_label, part_of
 from .errors import DatasetError, ModelError, SpectrumError
-from .measure import by_column, of_distances, of_neighbours, report_on
-from .models.calibration import MINIMUM_SITES, DistanceCalibration, NeighbourCalibration, expected_error
-from .models.composition import Sites
+from .measure import Named, by_column, of_distances, of_neighbours, report_on
+from .models.calibration import DistanceCalibration, NeighbourCalibration, expected_error
+from .models.composition import CompositionModel, Sites
 from .models.ensemble import Prediction
-from .models.pooling import DistancePool, Estimates, Evidence, NeighbourPool, knowledge
+from .models.pooling import DistancePool, Estimates, Evidence, NeighbourPool
 from .models.tasks import drawn_inputs
 from .spectrum import Spectrum, atomic_number, find_e0
 
@@ -54,18 +54,10 @@ class Models:
             raise ModelError(f"how to weigh XANES against EXAFS is known of {missing} in this family; run `xastruct join` on it.")
         return pool
 
-    def known(self, absorber: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n,) how well the XANES model knows absorbers (n,)."""
-        return knowledge(self.xanes.sites, absorber)
-
     def ask(self, exafs: Spectrum, xanes: Spectrum) -> tuple[Prediction, Prediction, str]:
-        """What both say, and why the question is outside the domain, empty if inside.
-
-        That the XANES model hardly knows the absorber is no reason: its answer weighs little then.
-        """
-        (said, outside), (beside, beyond) = self.exafs.ask([exafs]), self.xanes.ask([xanes])
-        knows = self.xanes.sites.get(atomic_number(xanes.absorber), 0) >= MINIMUM_SITES
-        return said, beside, outside[0] or (beyond[0] if knows else "")
+        """What both say, and why the EXAFS is outside the domain, empty if inside."""
+        (said, outside), (beside, _) = self.exafs.ask([exafs]), self.xanes.ask([xanes])
+        return said, beside, outside[0]
 
 
 def card_hash(model: ModelBundle) -> str:
@@ -91,36 +83,37 @@ def infer_both(family: FamilyBundle, xanes: Spectrum, exafs: Spectrum, elements_
             f"the spectra are of {xanes.absorber} {xanes.edge} and {exafs.absorber} {exafs.edge}; give two of one absorber and edge."
         )
     xanes, exafs = (replace(spectrum, e0=find_e0(spectrum)) for spectrum in (xanes, exafs))
-    absorber = np.array([atomic_number(exafs.absorber)], dtype=np.int64)
+    near, far = Models.of(family, "neighbours"), Models.of(family, "distance")
+    pool, distances = NeighbourPool.from_json(near.pool), DistancePool.from_json(far.pool)
+    strange = next((reason for models in (near, far) for reason in models.xanes.ask([xanes])[1] if reason), "")
+    if strange:
+        answer = family.infer(exafs, elements_present)
+        return replace(answer, reason=f"{answer.reason}; read from EXAFS alone, as XANES is outside its model's domain: {strange}")
 
-    near = Models.of(family, "neighbours")
-    pool = NeighbourPool.from_json(near.pool)
     said, beside, outside = near.ask(exafs, xanes)
-    probability, calibration = pool(evidence(near, said, beside, absorber)), pool.calibration
+    probability, calibration = pool(evidence(said, beside)), pool.calibration
     if elements_present is not None:
+        absorber = np.array([atomic_number(exafs.absorber)], dtype=np.int64)
         probability, calibration = compose(pool.composition, probability, absorber, elements_present)
     named, whole = calibration.named(probability), calibration.whole(probability)
     neighbours = neighbour_answer(probability[0], named[0], whole[0], calibration.coverage, outside)
-
-    far = Models.of(family, "distance")
-    distances = DistancePool.from_json(far.pool)
     said, beside, outside = far.ask(exafs, xanes)
-    value, expected = distances(estimates(far, said, beside, absorber))
+    value, expected = distances(estimates(far, said, beside))
     return merge_inverse(neighbours, distance_answer(value[0], expected[0], distances.calibration, outside))
 
 
-def evidence(models: Models, exafs: Prediction, xanes: Prediction, absorber: NDArray[np.int64]) -> Evidence:
+def evidence(exafs: Prediction, xanes: Prediction) -> Evidence:
     """What neighbours models said about n sites, for a pool."""
-    return Evidence(exafs.value.double().numpy(), xanes.value.double().numpy(), models.known(absorber))
+    return Evidence(exafs.value.double().numpy(), xanes.value.double().numpy())
 
 
-def estimates(models: Models, exafs: Prediction, xanes: Prediction, absorber: NDArray[np.int64]) -> Estimates:
+def estimates(models: Models, exafs: Prediction, xanes: Prediction) -> Estimates:
     """What distance models said about n sites, for a pool."""
     pairs = [
         (said.value.double().numpy(), expected_error(model.task, said.stated.numpy(), said.spread.numpy()))
         for model, said in ((models.exafs, exafs), (models.xanes, xanes))
     ]
-    return Estimates(pairs[0], pairs[1], models.known(absorber))
+    return Estimates(pairs[0], pairs[1])
 
 
 def join_models(folder: Path, pairs: Dataset) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
@@ -146,62 +139,97 @@ def join_models(folder: Path, pairs: Dataset) -> dict[str, dict[str, dict[str, d
     seed = seeds.pop()
     xanes, exafs = pairs.pairs()
     masks = pairs.parts("EXAFS", seed)
-    if masks["train"][exafs].any() or not all(masks[name][exafs].any() for name in ("select", "calibrate", "report")):
+    if masks["train"][exafs].any() or not all(masks[name][exafs].any() for name in JUDGING):
         raise DatasetError("the pairs are of other parts than select, calibrate and report; make them with the family's split seed.")
-    group, present = pairs.group_of("EXAFS"), pairs.present("EXAFS")
-    part, asked, rows = {}, {}, {}
-    for index, (name, mask) in enumerate(masks.items()):
-        chosen = mask[exafs]
-        rows[name] = exafs[chosen]
-        part[name] = pairs.tables["EXAFS"].take(rows[name])
-        asked[name] = [
-            drawn_inputs(far.exafs.task, part[name], index),
-            drawn_inputs(far.xanes.task, pairs.tables["XANES"].take(xanes[chosen]), index),
-        ]
-
-    def said(models: Models, name: str) -> tuple[Prediction, Prediction, NDArray[np.int64]]:
-        absorber = part[name].absorber
-        return (
-            models.exafs.ensemble(asked[name][0], torch.as_tensor(absorber)),
-            models.xanes.ensemble(asked[name][1], torch.as_tensor(absorber)),
-            absorber,
-        )
-
-    judged = ("select", "calibrate", "report")
-    seen = {name: evidence(near, *said(near, name)) for name in judged}
-    told = {name: estimates(far, *said(far, name)) for name in judged}
-    truth = {name: far.exafs.task.target(part[name]).double().numpy() for name in judged}
-    sites = {name: Sites(part[name].absorber, present[rows[name]], part[name].neighbours, seen[name].exafs) for name in judged[:2]}
-    labels = group[rows["calibrate"]]
+    judged = {name: _judge(near, far, pairs, xanes[masks[name][exafs]], exafs[masks[name][exafs]], PARTS.index(name)) for name in JUDGING}
+    select, calibrate, report = (judged[name] for name in JUDGING)
     assert near.exafs.composition is not None  # neighbours models have one
     assert near.xanes.composition is not None
-    pool = NeighbourPool.fit(seen["select"], seen["calibrate"], sites, labels, near.exafs.composition)
-    distances = DistancePool.fit(told["select"], truth["select"], told["calibrate"], truth["calibrate"], labels)
+    labels = pairs.group_of("EXAFS")[calibrate.rows][calibrate.known]
+    sites = {name: own.sites() for name, own in judged.items()}
+    pool = NeighbourPool.fit(
+        select.evidence.at(select.known), calibrate.evidence.at(calibrate.known), sites["select"], sites["calibrate"], labels,
+        near.exafs.composition,
+    )  # fmt: skip
+    distances = DistancePool.fit(
+        select.estimates.at(select.known), select.truth[select.known], calibrate.estimates.at(calibrate.known),
+        calibrate.truth[calibrate.known], labels,
+    )  # fmt: skip
 
-    known = {"train": SiteTable.join([part["select"], part["calibrate"]]), "report": part["report"]}
-    report = report_on(pairs, "EXAFS", known, present[rows["report"]], _trained(folder, seed))
-    source = np.array([pairs.materials[material]["source"] for material in part["report"].material])
-    report = replace(report, columns=report.columns | {f"source_{name}": source == name for name in sorted(set(source.tolist()))})
-    answers = {
-        "EXAFS": (seen["report"].exafs, near.exafs.promises(NeighbourCalibration), near.exafs.composition),
-        "XANES": (seen["report"].xanes, near.xanes.promises(NeighbourCalibration), near.xanes.composition),
-        "both": (pool(seen["report"]), pool.calibration, pool.composition),
+    trained = {"train": SiteTable.join([select.part, calibrate.part]), "report": report.part}
+    columns = report_on(pairs, "EXAFS", trained, report.present, _trained(folder, seed))
+    source = np.array([pairs.materials[material]["source"] for material in report.part.material])
+    apart = {"both_known": report.known} | {f"source_{name}": source == name for name in sorted(set(source.tolist()))}
+    columns = replace(columns, columns=columns.columns | apart)
+
+    def named(probability: NDArray[np.float64], calibration: NeighbourCalibration, composition: CompositionModel) -> Named:
+        return Named.of(probability, calibration, composition, report.part.absorber, report.present)
+
+    alone = {
+        kind: named(probability, model.promises(NeighbourCalibration), model.composition)  # type: ignore[arg-type]  # see above
+        for kind, probability, model in (("EXAFS", report.evidence.exafs, near.exafs), ("XANES", report.evidence.xanes, near.xanes))
     }
-    lengths = {
-        "EXAFS": (*told["report"].exafs, far.exafs.promises(DistanceCalibration).factors),
-        "XANES": (*told["report"].xanes, far.xanes.promises(DistanceCalibration).factors),
-        "both": (*distances(told["report"]), distances.calibration.factors),
-    }
+    both = named(pool(report.evidence), pool.calibration, pool.composition).where(report.known, alone["EXAFS"])
+    lengths = {}
+    for kind, (value, expected), model in (("EXAFS", report.estimates.exafs, far.exafs), ("XANES", report.estimates.xanes, far.xanes)):
+        lengths[kind] = (value, expected, model.promises(DistanceCalibration).factors[0] * expected[:, 0])
+    value, expected = distances(report.estimates)
+    joint = (value, expected, distances.calibration.factors[0] * expected[:, 0])
+    chosen = [
+        np.where(report.known if own.ndim == 1 else report.known[:, None], own, other)
+        for own, other in zip(joint, lengths["EXAFS"], strict=True)
+    ]
     metrics = {
-        "neighbours": {name: by_column(report, of_neighbours(report, *own)) for name, own in answers.items()},
-        "distance": {name: by_column(report, of_distances(report, *own)) for name, own in lengths.items()},
+        "neighbours": {kind: by_column(columns, of_neighbours(columns, own)) for kind, own in {**alone, "both": both}.items()},
+        "distance": {kind: by_column(columns, of_distances(columns, *own)) for kind, own in {**lengths, "both": chosen}.items()},
     }
-    made_of = {**{name: len(part[name]) for name in judged}, "data_hash": pairs.content_hash()}
+    made_of = {**{name: int(own.known.sum()) for name, own in judged.items()}, "data_hash": pairs.content_hash()}
     for models, content in ((near, pool), (far, distances)):
         card = models.exafs.card
         card[POOL] = {**asdict(content), "with": card_hash(models.xanes), "pairs": made_of, "metrics": metrics[card["task"]]}
         (folder / models.exafs.task.label / CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
     return metrics
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What the models say about the pairs of one part.
+
+    Attributes:
+        rows: (n,) of the EXAFS table.
+        part: those rows.
+        present: (n, MAX_Z) elements of the compounds.
+        known: (n,) whether the XANES is in the domain of both XANES models: where it is not, EXAFS answers alone.
+        truth: (n, outputs) distances.
+        evidence: what the neighbours models say.
+        estimates: what the distance models say.
+    """
+
+    rows: NDArray[np.int64]
+    part: SiteTable
+    present: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    truth: NDArray[np.float64]
+    evidence: Evidence
+    estimates: Estimates
+
+    def sites(self) -> Sites:
+        """The sites that both models know, for a pool; the probabilities are those of EXAFS."""
+        known = self.known
+        return Sites(self.part.absorber[known], self.present[known], self.part.neighbours[known], self.evidence.exafs[known])
+
+
+def _judge(near: Models, far: Models, pairs: Dataset, xanes: NDArray[np.int64], exafs: NDArray[np.int64], seed: int) -> _Judged:
+    """Ask about one random draw of both spectra of each pair, given by their rows."""
+    part, beside = pairs.tables["EXAFS"].take(exafs), pairs.tables["XANES"].take(xanes)
+    inputs, other = drawn_inputs(far.exafs.task, part, seed), drawn_inputs(far.xanes.task, beside, seed)
+    absorber = torch.as_tensor(part.absorber)
+    position = far.xanes.task.position(other, other)
+    outside = [model.outside(position, part.absorber) for model in (near.xanes, far.xanes)]
+    known = np.array([not any(reasons) for reasons in zip(*outside, strict=True)], dtype=bool)
+    seen, told = ((models.exafs.ensemble(inputs, absorber), models.xanes.ensemble(other, absorber)) for models in (near, far))
+    truth = far.exafs.task.target(part).double().numpy()
+    return _Judged(exafs, part, pairs.present("EXAFS")[exafs], known, truth, evidence(*seen), estimates(far, *told))
 
 
 def _trained(folder: Path, seed: int) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -171,14 +171,14 @@ def risk_coverage(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> 
 def _distance(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> Callable[[Mask], Metrics]:
     said = bundle.ensemble(inputs, torch.as_tensor(report.part.absorber))
     expected = expected_error(bundle.task, said.stated.numpy(), said.spread.numpy())
-    return of_distances(report, said.value.double().numpy(), expected, bundle.promises(DistanceCalibration).factors)
+    half = bundle.promises(DistanceCalibration).factors[0] * expected[:, 0]
+    return of_distances(report, said.value.double().numpy(), expected, half)
 
 
-def of_distances(report: Report, value: Array, expected: Array, factors: Sequence[float]) -> Callable[[Mask], Metrics]:
-    """Metrics of distances (n, outputs) with expected errors (n, outputs), and factors on them for intervals, one an output."""
+def of_distances(report: Report, value: Array, expected: Array, half: Array) -> Callable[[Mask], Metrics]:
+    """Metrics of distances (n, outputs) with expected errors (n, outputs), and half-widths (n,) of the intervals of the mean distance."""
     part, train = report.part, report.train
     target = Task("distance", "EXAFS").target(part).double().numpy()  # the same of both kinds
-    half = factors[0] * expected[:, 0]
     mean = absorber_mean(train.mean_distance[:, None], train.absorber)[part.absorber, 0]
     error = np.abs(value - target)
 
@@ -202,19 +202,53 @@ def of_distances(report: Report, value: Array, expected: Array, factors: Sequenc
 def _neighbours(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> Callable[[Mask], Metrics]:
     assert bundle.composition is not None  # a neighbours model
     probability = bundle.ensemble(inputs, torch.as_tensor(report.part.absorber)).value.double().numpy()
-    return of_neighbours(report, probability, bundle.promises(NeighbourCalibration), bundle.composition)
+    said = Named.of(probability, bundle.promises(NeighbourCalibration), bundle.composition, report.part.absorber, report.present)
+    return of_neighbours(report, said)
 
 
-def of_neighbours(
-    report: Report, probability: Array, calibration: NeighbourCalibration, composition: CompositionModel
-) -> Callable[[Mask], Metrics]:
-    """Metrics of probabilities (n, MAX_Z), with what was calibrated for them, alone and where the elements of the sample are known."""
+@dataclass(frozen=True, eq=False)
+class Named:
+    """Neighbours as n answers name them, arrays (n, MAX_Z).
+
+    Attributes:
+        probability: of each element.
+        found: the elements that answer best.
+        whole: those of the conformal set.
+        found_of: as `found` where the elements of the sample are known, and
+        whole_of: as `whole`.
+        guessed: what the elements of the sample tell without a spectrum.
+    """
+
+    probability: Array
+    found: Mask
+    whole: Mask
+    found_of: Mask
+    whole_of: Mask
+    guessed: Mask
+
+    @classmethod
+    def of(
+        cls,
+        probability: Array,
+        calibration: NeighbourCalibration,
+        composition: CompositionModel,
+        absorber: NDArray[np.int64],
+        present: Mask,
+    ) -> Named:
+        """From probabilities and what was calibrated for them, for absorbers (n,) in compounds of elements `present` (n, MAX_Z)."""
+        joint, own = composition(probability, absorber, present), composition.calibration
+        guessed = NeighbourCalibration(1.0, 0.5, 0.0).named(composition.guess(absorber, present))
+        return cls(probability, calibration.named(probability), calibration.whole(probability), own.named(joint), own.whole(joint), guessed)
+
+    def where(self, rows: Mask, other: Named) -> Named:
+        """These answers at the given rows (n,), `other` elsewhere."""
+        return Named(*(np.where(rows[:, None], getattr(self, item.name), getattr(other, item.name)) for item in fields(Named)))
+
+
+def of_neighbours(report: Report, said: Named) -> Callable[[Mask], Metrics]:
+    """Metrics of what was said about the sites of a report."""
     part, train, true = report.part, report.train, report.part.neighbours
-    found, whole = calibration.named(probability), calibration.whole(probability)
-    joint = composition(probability, part.absorber, report.present)
-    found_of, whole_of = composition.calibration.named(joint), composition.calibration.whole(joint)
-    guess = composition.guess(part.absorber, report.present)
-    guessed = NeighbourCalibration(1.0, 0.5, 0.0).named(guess)
+    probability, found, whole, found_of, whole_of, guessed = (getattr(said, item.name) for item in fields(Named))
     prior = frequent_neighbours(train.neighbours, train.absorber)[part.absorber]
     frequency = absorber_mean(train.neighbours.astype(np.float64), train.absorber)[part.absorber]
     covered, covered_of = (np.asarray((mask | ~true).all(axis=1)) for mask in (whole, whole_of))

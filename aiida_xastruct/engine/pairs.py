@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .dataset import PARTS, Dataset, Holdout, group_label, part_of
+from .dataset import JUDGING, Dataset, Holdout, group_label, part_of
 from .errors import DatasetError, StructureError, XastructError
 from .prepare import Record, prepare, read_library, unfit
 from .reference.compute import record_of
@@ -21,9 +21,6 @@ from .reference.library import export
 from .reference.order import Task
 from .reference.state import FAILURES, RECORDS, State
 from .structure import check_structure, prototype, space_group
-
-#: Parts that networks learn nothing from: what is learned here is how to weigh their answers.
-JUDGING = PARTS[1:]
 
 Site = tuple[str, str, int]
 

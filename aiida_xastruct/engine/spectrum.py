@@ -167,15 +167,17 @@ class Spectrum:
         return self if self.e0 is not None else replace(self, e0=find_e0(self))
 
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "edge": EDGES,
+    "kind": get_args(Kind),
+    "method": get_args(Method),
+    "energy_reference": get_args(EnergyReference),
+    "normalisation": get_args(Normalisation),
+}
+
+
 def _check_choices(spectrum: Spectrum) -> None:
-    allowed: dict[str, tuple[str, ...]] = {
-        "edge": EDGES,
-        "kind": get_args(Kind),
-        "method": get_args(Method),
-        "energy_reference": get_args(EnergyReference),
-        "normalisation": get_args(Normalisation),
-    }
-    for name, choices in allowed.items():
+    for name, choices in _CHOICES.items():
         if getattr(spectrum, name) not in choices:
             raise SpectrumError(f"{name} is {getattr(spectrum, name)!r}; use one of {', '.join(choices)}.")
 
@@ -188,7 +190,7 @@ def _check_arrays(spectrum: Spectrum) -> None:
         raise SpectrumError(f"the spectrum has {energy.size} points; at least 10 are needed.")
     if not (np.isfinite(energy).all() and np.isfinite(mu).all() and (mu0 is None or np.isfinite(mu0).all())):
         raise SpectrumError("the spectrum holds NaN or infinite values; remove those points first.")
-    if (np.diff(energy) <= 0).any():
+    if (energy[1:] <= energy[:-1]).any():
         raise SpectrumError("the energies do not increase from point to point; sort the scan and drop repeated energies.")
     if energy[0] < 10.0 or energy[-1] > 200_000.0:
         raise SpectrumError(

@@ -40,6 +40,45 @@ def test_goethite_is_read(goethite: SpectrumData, kind: str) -> None:
     assert origin.inputs.scan.filename == GOETHITE.name
 
 
+def test_both_kinds_are_read_together(goethite: SpectrumData) -> None:
+    """A scan that covers both is enough; each model's answer alone is another."""
+    answers = {}
+    for kind in ("both", "EXAFS", "XANES"):
+        outputs, node = run_get_node(InferWorkChain.get_builder_for(goethite, kind=kind, elements=["Fe", "O", "H"]))
+        assert node.is_finished_ok, node.exit_message
+        answers[kind] = outputs["answer"].get_dict()
+    both = answers["both"]
+    assert both["kind"] == "both"
+    assert "O" in both["conformal_set"]
+    if "EXAFS alone" not in both["reason"]:
+        between = sorted(answers[kind]["mean_distance"] for kind in ("EXAFS", "XANES"))
+        assert between[0] <= both["mean_distance"] <= between[1]
+
+
+def test_two_computed_spectra_of_a_site_are_read_together(aiida_profile_clean: Any) -> None:
+    """The order does not matter; one of them twice, or a second that nobody would read, is refused."""
+    from pymatgen.core import Lattice, Structure
+
+    from aiida_xastruct.engine.bundle import FamilyBundle
+
+    crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.177), ["Ni", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    family = FamilyBundle.load()
+    xanes, exafs = (SpectrumData.from_engine(family.predict(crystal, [0], kind)[0].spectrum) for kind in ("XANES", "EXAFS"))
+    answers = []
+    for first, second in ((xanes, exafs), (exafs, xanes)):
+        outputs, node = run_get_node(InferWorkChain.get_builder_for(first, other=second))
+        assert node.is_finished_ok, node.exit_message
+        answers.append(outputs["answer"].get_dict())
+    assert answers[0] == answers[1]
+    assert answers[0]["kind"] == "both"
+    with pytest.raises(ValueError, match="give its EXAFS as other"):
+        run_get_node(InferWorkChain.get_builder_for(xanes, kind="both"))
+    with pytest.raises(ValueError, match="give its EXAFS as other"):
+        run_get_node(InferWorkChain.get_builder_for(xanes, other=xanes))
+    with pytest.raises(ValueError, match="leave one of the two out"):
+        run_get_node(InferWorkChain.get_builder_for(xanes, other=exafs, kind="XANES"))
+
+
 def test_known_elements_narrow_the_answer(goethite: SpectrumData) -> None:
     outputs, _ = run_get_node(InferWorkChain.get_builder_for(goethite, elements=["Fe", "O", "H"]))
     answer = outputs["answer"].get_dict()
