@@ -12,6 +12,8 @@ from .group import XastructGroup, with_profile
 from .output import echo_mapping, echo_rows, json_option
 
 if TYPE_CHECKING:
+    from aiida.orm import ProcessNode
+
     from ..groups.family import ModelFamily
 
 family_argument = click.argument("family", type=types.GroupParamType(sub_classes=("aiida.groups:xastruct.family",)))
@@ -24,23 +26,43 @@ def family() -> None:
 
 @family.command("install")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-L", "--label", help="Name of the family in the profile.  [default: the folder's name]")
+@click.option("-L", "--label", help="Name of the family in the profile.  [default: the folder's name, or that of the configuration]")
 @click.option("-D", "--description", default="", help="A sentence about it.")
 @with_profile
 def install(folder: Path, label: str | None, description: str) -> None:
     """Install the family in FOLDER, all of it or nothing; `default` is the one that ships with this package.
 
+    FOLDER may be a finished training (pk, UUID), whose models then are the family's.
+
     Installing the same family under the same label again changes nothing. No network is needed.
     """
-    from ..groups.family import ModelFamily, load_default_family
+    from ..engine.errors import ModelError
+    from ..groups.family import ModelFamily, install_models, load_default_family
 
     if str(folder) == "default" and not folder.exists():
         if label is not None:
             raise click.UsageError("the shipped family has a label of its own; leave --label out.")
         group = load_default_family()
+    elif not folder.exists() and (training := _training(str(folder))) is not None:
+        said = training.outputs.report.get_dict()
+        if said["family"] is None:
+            raise ModelError(f"the training <{training.pk}> did not finish; let it go on, or install the family of another.")
+        group = install_models(training.outputs.models, said["family"], label or said["family"]["name"], description)
     else:
         group = ModelFamily.install(folder, label or folder.resolve().name, description)
     click.echo(f"{group.label}: {', '.join(sorted(model.name for model in group.nodes))}")
+
+
+def _training(identifier: str) -> ProcessNode | None:
+    """The training of a pk or UUID; None where there is none."""
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import ProcessNode, load_node
+
+    try:
+        node = load_node(identifier)
+    except (MultipleObjectsError, NotExistent, ValueError):
+        return None
+    return node if isinstance(node, ProcessNode) and {"models", "report"} <= set(node.outputs) else None
 
 
 @family.command("list")

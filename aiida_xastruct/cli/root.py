@@ -13,6 +13,7 @@ COMMANDS = {
     "infer": LazyCommand("aiida_xastruct.cli.infer:infer", "Infer the nearest neighbours behind a spectrum."),
     "predict": LazyCommand("aiida_xastruct.cli.predict:predict", "Predict the spectrum of an element in a crystal."),
     "reference": LazyCommand("aiida_xastruct.cli.reference:reference", "Make, count and write the library of FEFF spectra."),
+    "train": LazyCommand("aiida_xastruct.cli.train:train", "Train a family of models."),
 }
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,38 @@ def write_family(folder: Path, models: Sequence[ModelData], manifest: Mapping[st
             shutil.rmtree(shared)
     (folder / MANIFEST).write_text(manifest if isinstance(manifest, str) else json.dumps(manifest, indent=1) + "\n")
     return folder
+
+
+def models_of(folder: Path, names: Collection[str] | None = None) -> dict[str, ModelData]:
+    """New nodes of the models of a family on disk, by name.
+
+    Args:
+        folder: the family.
+        names: of models in a folder that is no whole family yet; all of a whole one if left out.
+
+    Raises:
+        ModelError: if the folder is no family, or a model in it is damaged.
+    """
+    _, models, shared = _read(folder) if names is None else ("", [folder / name for name in sorted(names)], {})
+    return {path.name: ModelData.from_folder(path, shared, label=path.name) for path in models}
+
+
+def install_models(models: Mapping[str, ModelData] | Any, manifest: Mapping[str, Any], label: str, description: str = "") -> ModelFamily:
+    """Group the models that a training made as a family, as if its folder were installed.
+
+    Args:
+        models: the outputs of that name, by any names.
+        manifest: content of `family.json`.
+        label: name of the group.
+        description: of the group.
+
+    Raises:
+        ModelError: if the label belongs to another family.
+    """
+    with tempfile.TemporaryDirectory(prefix="xastruct-family-") as name:
+        # As the engine writes it: the family's hash is that of its files.
+        folder = write_family(Path(name), [models[key] for key in models], json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        return ModelFamily.install(folder, label, description)
 
 
 def load_default_family() -> ModelFamily:

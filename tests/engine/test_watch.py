@@ -25,7 +25,7 @@ CUDA_OUT_OF_MEMORY = (
 @pytest.fixture
 def train(make_dataset, tmp_path):
     """Function (options of the command, training options) -> exit status, report, lines of the log."""
-    make_dataset(n=200).save(tmp_path / "set.h5")
+    make_dataset().save(tmp_path / "set.h5")
 
     def run(*arguments: str, width: int = 16, **training):
         usual = {"members": 1, "epochs": 4, "batch_size": 32, "accelerator": "cpu", "devices": 1, "progress": False}
