@@ -89,7 +89,7 @@ def _usable(key: str, value: Any, usual: Any) -> Any:
     if not isinstance(value, allowed) or isinstance(value, bool) or value < 0 or (value == 0 and name not in _ZERO_ALLOWED):
         kind = "whole number" if isinstance(usual, int) else "number (in YAML 2.0e-3, not 2e-3)"
         raise XastructError(f"{key} is {value!r}; give a {kind}{' of 0 or more' if name in _ZERO_ALLOWED else ' above 0'}.")
-    return value
+    return float(value) if isinstance(usual, float) else value  # AiiDA stores 1.0 as 1, and what follows is measured by its type
 
 
 def _check_mapping(name: str, data: Any, allowed: list[str]) -> None:

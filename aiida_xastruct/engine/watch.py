@@ -94,7 +94,8 @@ def _number(value: float) -> float | None:
 
 def read_log(lines: Iterable[str]) -> list[dict[str, Any]]:
     """Lines of the log's last run, each epoch once; a line that was cut off is left out."""
-    run, found = None, {}
+    run: str | None = None
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for text in lines:
         try:
             line = json.loads(text)

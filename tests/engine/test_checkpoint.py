@@ -305,6 +305,32 @@ def test_the_command_trains_with_two_processes(make_dataset, tmp_path):
     assert not (family / STATE_FOLDER).exists()
 
 
+def test_srun_starts_one_training_on_two_nodes(make_dataset, tmp_path):
+    """Two processes with the variables that `srun` sets on two nodes of one task each are one training; one of them writes."""
+    make_dataset().save(tmp_path / "set.h5")
+    family, path = tmp_path / "family", config(tmp_path, nodes=2, devices=1, members=1)
+    shared = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
+    shared |= {"SLURM_NNODES": "2", "SLURM_LOCALID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    log, report = tmp_path / "log.jsonl", tmp_path / "report.json"
+    words = command("train", path, "-o", family, "--log", log, "--report", report)
+    running = [
+        subprocess.Popen(words, env={**shared, "SLURM_PROCID": rank, "SLURM_NODEID": rank}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for rank in ("0", "1")
+    ]
+    try:
+        said = [process.communicate(timeout=400) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], said[0][1].decode()[-2000:] + said[1][1].decode()[-2000:]
+    assert json.loads(report.read_text())["processes"] == 2
+    assert b"wrote" in said[0][0]
+    assert said[1][0] == b""
+    epochs = [(line["task"], line["epoch"]) for line in map(json.loads, log.read_text().splitlines()) if "epoch" in line]
+    assert epochs == [(task, epoch) for task in ("forward-XANES", "shell-XANES") for epoch in (1, 2)]
+    assert FamilyBundle.load(family).model("distance", "XANES").card["training"]["nodes"] == 2
+
+
 @pytest.mark.parametrize(("name", "kind"), [("forward", "XANES"), ("forward", "EXAFS"), ("neighbours", "XANES")])
 def test_mixed_precision_learns(tables, name, kind):
     """Half of the products in bfloat16: the weights stay in single precision, and the loss comes out much the same."""

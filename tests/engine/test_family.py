@@ -170,6 +170,9 @@ def test_a_configuration_is_read():
     assert FamilyConfig.from_dict({}) == FamilyConfig()
     assert FamilyConfig.from_dict({"version": 2}).version == "2"
     assert FamilyConfig.from_dict({"architecture": {"dropout": 0}}).architecture.dropout == 0
+    own = {"training": {"weight_decay": 0}, "training_of": {"forward-XANES": {"weight_decay": 0.02}}}
+    assert FamilyConfig.from_dict(own).options("forward-XANES").weight_decay == 0.02
+    assert isinstance(FamilyConfig.from_dict(own).training.weight_decay, float)
 
 
 @pytest.mark.parametrize(
