@@ -82,7 +82,7 @@ COLUMNS = {
     "block_d": "d block",
     "block_f": "f block",
     "computed": "0 K, as computed",
-    "both_known": "XANES in its models' domain",
+    "both_known": "read from both",
     "source_omnixas_feff": "OmniXAS",
     "source_feff_mp": "Materials Project, own FEFF",
     "source_amcsd": "AMCSD",
@@ -132,7 +132,7 @@ def joint_section(card: dict[str, Any]) -> list[str]:
         "",
         f"{metrics['report']['sites']} sites of the *report* part whose two spectra FEFF computed; weights learned on "
         f"{pool['pairs']['select']} sites of *select* and calibrated on {pool['pairs']['calibrate']} of *calibrate*. Where the XANES is "
-        "outside its models' domain, EXAFS answers alone. What the absorber alone tells is what it tells on those two parts.",
+        "outside its models' domain, or EXAFS names neighbours new to them, EXAFS answers alone. What the absorber alone tells is what it tells on those two parts.",
         "",
         f"| *report* part, pairs | {' | '.join(COLUMNS[name] for name in columns)} | {' | '.join(alone)} | {BASELINES[card['task']]} |",
         "|---" * (len(columns) + 4) + "|",

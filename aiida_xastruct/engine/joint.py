@@ -18,12 +18,12 @@ from .bundle import CARD, MATERIALS, FamilyBundle, ModelBundle, compose, distanc
 from .dataset import JUDGING, PARTS, Dataset, SiteTable, group_label, part_of
 from .errors import DatasetError, ModelError, SpectrumError
 from .measure import Named, by_column, of_distances, of_neighbours, report_on
-from .models.calibration import DistanceCalibration, NeighbourCalibration, expected_error
+from .models.calibration import MINIMUM_SITES, DistanceCalibration, NeighbourCalibration, expected_error
 from .models.composition import CompositionModel, Sites
 from .models.ensemble import Prediction
 from .models.pooling import DistancePool, Estimates, Evidence, NeighbourPool
 from .models.tasks import drawn_inputs
-from .spectrum import Spectrum, atomic_number, find_e0
+from .spectrum import Spectrum, atomic_number, element_symbol, find_e0
 
 #: Where the card of an EXAFS model says how its answers are weighed against those of XANES.
 POOL = "pool"
@@ -59,6 +59,25 @@ class Models:
         (said, outside), (beside, _) = self.exafs.ask([exafs]), self.xanes.ask([xanes])
         return said, beside, outside[0]
 
+    def new_to_xanes(self, exafs: Prediction) -> list[list[str]]:
+        """Of neighbours models: for each site the elements that EXAFS names and the XANES model has hardly seen in a first shell.
+
+        A model that was trained on oxides takes every neighbour for oxygen.
+        """
+        probability = exafs.value.double().numpy()
+        new = self.exafs.promises(NeighbourCalibration).named(probability) & ~known_neighbours(self.xanes)
+        return [[element_symbol(int(z)) for z in np.flatnonzero(row)] for row in new]
+
+
+def known_neighbours(model: ModelBundle) -> NDArray[np.bool_]:
+    """(MAX_Z,) elements in the first shell of at least `MINIMUM_SITES` of a neighbours model's training sites.
+
+    Its networks start from the logits of these shares, the smallest of which stands for all below.
+    """
+    start = model.ensemble.members[0].state_dict()["start"]
+    shares = torch.sigmoid(start).double().numpy()
+    return np.asarray((shares > shares.min() * (1.0 + 1e-6)) & (shares * sum(model.sites.values()) >= MINIMUM_SITES - 0.5))
+
 
 def card_hash(model: ModelBundle) -> str:
     """SHA-256 of a model's card."""
@@ -85,12 +104,14 @@ def infer_both(family: FamilyBundle, xanes: Spectrum, exafs: Spectrum, elements_
     xanes, exafs = (replace(spectrum, e0=find_e0(spectrum)) for spectrum in (xanes, exafs))
     near, far = Models.of(family, "neighbours"), Models.of(family, "distance")
     pool, distances = NeighbourPool.from_json(near.pool), DistancePool.from_json(far.pool)
+    said, beside, outside = near.ask(exafs, xanes)
     strange = next((reason for models in (near, far) for reason in models.xanes.ask([xanes])[1] if reason), "")
+    if new := near.new_to_xanes(said)[0]:
+        strange = strange or f"the neighbours that EXAFS names ({', '.join(new)}) are hardly any that its model has seen"
     if strange:
         answer = family.infer(exafs, elements_present)
         return replace(answer, reason=f"{answer.reason}; read from EXAFS alone, as XANES is outside its model's domain: {strange}")
 
-    said, beside, outside = near.ask(exafs, xanes)
     probability, calibration = pool(evidence(said, beside)), pool.calibration
     if elements_present is not None:
         absorber = np.array([atomic_number(exafs.absorber)], dtype=np.int64)
@@ -199,7 +220,8 @@ class _Judged:
         rows: (n,) of the EXAFS table.
         part: those rows.
         present: (n, MAX_Z) elements of the compounds.
-        known: (n,) whether the XANES is in the domain of both XANES models: where it is not, EXAFS answers alone.
+        known: (n,) whether the XANES is in the domain of both XANES models, and the neighbours that EXAFS names are known to them: where
+            one is not so, EXAFS answers alone.
         truth: (n, outputs) distances.
         evidence: what the neighbours models say.
         estimates: what the distance models say.
@@ -226,8 +248,8 @@ def _judge(near: Models, far: Models, pairs: Dataset, xanes: NDArray[np.int64], 
     absorber = torch.as_tensor(part.absorber)
     position = far.xanes.task.position(other, other)
     outside = [model.outside(position, part.absorber) for model in (near.xanes, far.xanes)]
-    known = np.array([not any(reasons) for reasons in zip(*outside, strict=True)], dtype=bool)
     seen, told = ((models.exafs.ensemble(inputs, absorber), models.xanes.ensemble(other, absorber)) for models in (near, far))
+    known = np.array([not any(reasons) for reasons in zip(*outside, near.new_to_xanes(seen[0]), strict=True)], dtype=bool)
     truth = far.exafs.task.target(part).double().numpy()
     return _Judged(exafs, part, pairs.present("EXAFS")[exafs], known, truth, evidence(*seen), estimates(far, *told))
 
