@@ -132,7 +132,8 @@ def joint_section(card: dict[str, Any]) -> list[str]:
         "",
         f"{metrics['report']['sites']} sites of the *report* part whose two spectra FEFF computed; weights learned on "
         f"{pool['pairs']['select']} sites of *select* and calibrated on {pool['pairs']['calibrate']} of *calibrate*. Where the XANES is "
-        "outside its models' domain, or EXAFS names neighbours new to them, EXAFS answers alone. What the absorber alone tells is what it tells on those two parts.",
+        "outside its models' domain, or EXAFS names neighbours new to them, EXAFS answers alone. What the absorber alone tells is what "
+        "it tells on those two parts.",
         "",
         f"| *report* part, pairs | {' | '.join(COLUMNS[name] for name in columns)} | {' | '.join(alone)} | {BASELINES[card['task']]} |",
         "|---" * (len(columns) + 4) + "|",
