@@ -75,10 +75,19 @@ def _holds(folder: orm.FolderData, path: str) -> bool:
 
 
 def _check_inputs(value: Any, namespace: Any) -> str | None:
-    """What AiiDA checks of every job, and what the configuration and the dataset are to each other."""
+    """What AiiDA checks of every job, and whether the inputs fit each other."""
     if "config" not in value or "dataset" not in value:
         return None  # the ports themselves say what is missing
-    return validate_calc_job(value, namespace) or check_tasks(value["config"], value["dataset"])
+    return validate_calc_job(value, namespace) or check_tasks(value["config"], value["dataset"]) or _check_computer(value)
+
+
+def _check_computer(value: Any) -> str | None:
+    """Refuse a checkpoint on another computer, from which AiiDA copies nothing."""
+    checkpoint = value.get("checkpoint")
+    here = value.get("metadata", {}).get("computer") or getattr(value.get("code"), "computer", None)
+    if checkpoint is None or isinstance(checkpoint, orm.FolderData) or here is None or checkpoint.computer.uuid == here.uuid:
+        return None
+    return f"`checkpoint` is on {checkpoint.computer.label}, and the job on {here.label}; give the `retrieved` folder of that training."
 
 
 def effective_config(inputs: Mapping[str, Any], resources: Mapping[str, Any] | None = None) -> dict[str, Any]:

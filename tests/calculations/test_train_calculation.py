@@ -16,6 +16,7 @@ from aiida.engine import run_get_node
 from aiida.engine.processes.calcjobs.monitors import CalcJobMonitorAction
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
+from aiida.manage.caching import enable_caching
 
 from aiida_xastruct.calculations.functions.train_family import train_family
 from aiida_xastruct.calculations.monitors import training_loss
@@ -125,6 +126,9 @@ def test_where_a_training_goes_on_from(prepare, aiida_localhost, trained, tmp_pa
     stash = orm.RemoteStashFolderData(StashMode.COPY, "/keep/ab", ["family"], computer=aiida_localhost).store()
     _, info = prepare(checkpoint=stash)
     assert info.remote_copy_list == [(aiida_localhost.uuid, "/keep/ab/family", "family")]
+    other = orm.Computer(label="other", hostname="other", transport_type="core.local", scheduler_type="core.direct").store()
+    with pytest.raises(ValueError, match="is on other, and the job on localhost; give the `retrieved` folder"):
+        prepare(checkpoint=orm.RemoteData(computer=other, remote_path="/scratch/1").store())
 
 
 # ---------------------------------------------------------------- the parser
@@ -276,13 +280,22 @@ def test_exit_codes_follow_the_house_rule():
 # ---------------------------------------------------------------- in this process
 
 
-def test_a_small_family_is_trained_here(dataset):
-    results, node = run_get_node(train_family, dataset=dataset, config=orm.Dict(CONFIG | {"tasks": ["distance-XANES"]}))
+def test_a_small_family_is_trained_here_once(dataset):
+    """The same again comes from the cache; another seed does not."""
+    config = CONFIG | {"tasks": ["distance-XANES"]}
+    results, node = run_get_node(train_family, dataset=dataset, config=orm.Dict(config))
     assert node.is_finished_ok, node.exit_message
     assert node.inputs.algorithm_version.get_dict() == ALGORITHM_VERSION
     assert results["models"]["distance_XANES"].creator.uuid == node.uuid
     assert results["report"]["losses"]["shell-XANES"][0]["epoch"] == [1, 2]
     assert install_models(results["models"], results["report"]["family"], "here").label == "here"
+    with enable_caching():
+        again, copy = run_get_node(train_family, dataset=dataset, config=orm.Dict(config))
+        assert copy.base.caching.get_cache_source() == node.uuid
+        assert again["models"]["distance_XANES"].content_hash == results["models"]["distance_XANES"].content_hash
+        other = config | {"training": CONFIG["training"] | {"seed": 1}}
+        _, new = run_get_node(train_family, dataset=dataset, config=orm.Dict(other))
+    assert not new.base.caching.is_created_from_cache
 
 
 def test_what_cannot_be_trained_here(dataset, monkeypatch):
