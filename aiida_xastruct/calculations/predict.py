@@ -33,8 +33,8 @@ def _check_model(value: ModelData | None, _: Any) -> str | None:
 class PredictCalculation(RecoveringCalcJob):
     """Spectra of all inequivalent sites of many crystals by a forward model: `xastruct.functions.predict_batch` as a job.
 
-    The code is `xastruct`, on a machine where AiiDA need not be installed. Features are computed by CUDA where there is any, otherwise by as
-    many processes as `resources` asks for. The job says which version of the algorithm it ran; another than was asked for is refused.
+    The code is `xastruct`, on a machine where AiiDA need not be installed. Features are computed by CUDA where there is any, otherwise by
+    as many processes as `resources` asks for. The job says which version of the algorithm it ran; another than was asked for is refused.
 
     Inputs:
         structures: as `aiida_xastruct.calculations.functions.predict_batch.structures_node` makes it.

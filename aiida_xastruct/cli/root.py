@@ -12,7 +12,9 @@ COMMANDS = {
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
     "infer": LazyCommand("aiida_xastruct.cli.infer:infer", "Infer the nearest neighbours behind a spectrum."),
     "predict": LazyCommand("aiida_xastruct.cli.predict:predict", "Predict the spectrum of an element in a crystal."),
+    "query": LazyCommand("aiida_xastruct.cli.query:query", "Find answers, and what stands behind them."),
     "reference": LazyCommand("aiida_xastruct.cli.reference:reference", "Make, count and write the library of FEFF spectra."),
+    "screen": LazyCommand("aiida_xastruct.cli.screen:screen", "Predict thousands of crystals and rank them by a spectrum."),
     "train": LazyCommand("aiida_xastruct.cli.train:train", "Train a family of models."),
 }
 

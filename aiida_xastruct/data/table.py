@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from aiida.common.exceptions import ValidationError
 from aiida.orm import SinglefileData
@@ -13,8 +13,6 @@ from aiida.orm.pydantic import OrmMetadataField
 from ..engine.errors import XastructError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
 
 FILENAME = "table.parquet"
@@ -44,13 +42,13 @@ class TableData(SinglefileData):
         needs_reference: int = OrmMetadataField(description="Number of spectra that FEFF should have given instead")
 
     @classmethod
-    def from_file(cls, file: str | Path | io.BufferedIOBase, kind: str, **kwargs: Any) -> TableData:
+    def from_file(cls, file: str | Path | IO[bytes], kind: str, **kwargs: Any) -> TableData:
         """Unstored node of a parquet file, a path or an open one; `kwargs` are passed on to the node (`label`, `user`, ...)."""
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         found = pq.read_table(file, columns=["id", "row", "absorber", "method", "needs_reference"])
-        if isinstance(file, io.IOBase):
+        if not isinstance(file, (str, Path)):
             file.seek(0)
         answered = found.filter(pc.is_valid(found["row"]))
         methods = pc.value_counts(answered["method"].cast("string")).to_pylist()
@@ -94,14 +92,21 @@ class TableData(SinglefileData):
         """
         if not 0 <= number < len(self):
             raise XastructError(f"the table has rows 0 to {len(self) - 1}, not {number}.")
-        row: dict[str, Any] = self.read().slice(number, 1).to_pylist()[0]
+        import pyarrow.parquet as pq
+
+        # A screening writes a group of rows for each chunk, so that only that is read.
+        with self.open(mode="rb") as stream:
+            file, group = pq.ParquetFile(stream), 0
+            while number >= (rows := file.metadata.row_group(group).num_rows):
+                number, group = number - rows, group + 1
+            row: dict[str, Any] = file.read_row_group(group).slice(number, 1).to_pylist()[0]
         return row
 
     def _validate(self) -> bool:
         """Refuse to store what is no table of sites."""
         from pyarrow import ArrowException
 
-        super()._validate()
+        super()._validate()  # type: ignore[no-untyped-call]
         try:
             rows = self.read(["row", "structure", "id", "method", "reason"]).num_rows
         except (ArrowException, OSError) as error:

@@ -109,9 +109,7 @@ FACTS = json.dumps({"algorithm_version": "3", "kind": "EXAFS", "rows": 1, "spect
         ({"batch.json": FACTS}, 304, "grid.npy"),
     ],
 )
-def test_jobs_without_a_batch_say_why(
-    aiida_profile_clean: Any, tmp_path: Path, retrieved: dict[str, str], status: int, words: str
-) -> None:
+def test_jobs_without_a_batch_say_why(aiida_profile_clean: Any, tmp_path: Path, retrieved: dict[str, str], status: int, words: str) -> None:
     node = finished(tmp_path, retrieved)
     _, parsed = PredictParser.parse_from_node(node, store_provenance=False, retrieved_temporary_folder=str(tmp_path))
     assert parsed.exit_status == status

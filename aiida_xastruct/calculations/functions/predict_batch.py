@@ -60,14 +60,19 @@ def structures_node(structures: Mapping[str, Structure | str] | Iterable[Entry])
     """Unstored node of many crystals by names of the caller's: see `engine.structures_file`.
 
     A crystal that nothing can answer for, and a sentence in place of one, becomes a row of the batch's table that says why. The same
-    crystals make the same node.
+    crystals make the same node. Attributes are `n_structures`, the number of entries, and the file's `content_hash`.
     """
+    from ...engine.content import hash_stream
     from ...engine.structures_file import FILENAME, write_structures
 
     stream = io.BytesIO()
-    write_structures(structures.items() if isinstance(structures, Mapping) else structures, stream)
+    count = write_structures(structures.items() if isinstance(structures, Mapping) else structures, stream)
     stream.seek(0)
-    return SinglefileData(stream, filename=FILENAME)
+    digest = hash_stream(stream)
+    stream.seek(0)
+    node = SinglefileData(stream, filename=FILENAME)
+    node.base.attributes.set_many({"n_structures": count, "content_hash": digest})
+    return node
 
 
 def read_entries(node: SinglefileData) -> Iterator[Entry]:

@@ -1,0 +1,43 @@
+"""Going on with a workflow whose engine was killed, without a daemon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.engine.runners import Runner
+from aiida.orm import CalcJobNode, ProcessNode
+
+from ..engine.errors import XastructError
+
+
+def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
+    """Run a workflow on from its last checkpoint in this process, together with the jobs that it waits for.
+
+    Where a daemon runs the workflow, the daemon goes on with it by itself; this is for one that was run here. Nobody else may be running
+    it: two engines on one workflow do everything twice.
+
+    Returns:
+        outputs and node, once it has ended.
+
+    Raises:
+        XastructError: if it has ended already, or left no checkpoint.
+    """
+    from aiida.manage import get_manager
+    from plumpy.persistence import LoadSaveContext
+
+    if node.is_terminated:
+        raise XastructError(f"{node.process_label}<{node.pk}> has ended already; there is nothing to resume.")
+    if node.checkpoint is None:
+        raise XastructError(f"{node.process_label}<{node.pk}> left no checkpoint; start it again.")
+    manager = get_manager()
+    runner: Runner = manager.create_runner(poll_interval=1.0)
+    manager.set_runner(runner)
+
+    def load(one: ProcessNode) -> Any:
+        return runner.persister.load_checkpoint(one.pk).unbundle(LoadSaveContext(runner=runner))  # type: ignore[union-attr]
+
+    for child in node.called:
+        if isinstance(child, CalcJobNode) and not child.is_terminated and child.checkpoint is not None:
+            runner.loop.create_task(load(child).step_until_terminated())
+    outputs, ended = runner.run_get_node(load(node))
+    return dict(outputs), ended

@@ -1,0 +1,49 @@
+"""Where a row of a table came from: the arrays that hold its spectrum, and the file that holds its crystal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.orm import ArrayData, SinglefileData
+
+from ..data.table import TableData
+from ..engine.errors import XastructError
+
+
+def origin(table: TableData, row: dict[str, Any]) -> tuple[ArrayData, SinglefileData]:
+    """Arrays and structures of a row, by the table's provenance.
+
+    Args:
+        table: made by a batch, a job or a screening.
+        row: as `table.get_row` gives it.
+
+    Raises:
+        XastructError: if the table has no such provenance, for instance because it was imported without it.
+    """
+    process = table.creator
+    if process is None:
+        raise XastructError(f"the table <{table.pk}> was made by no process here; import it with its provenance.")
+    if "chunk" not in row:
+        return process.outputs.spectra, process.inputs.structures
+    batch = getattr(process.inputs, f"table_{row['chunk']}").creator
+    if batch is None:
+        raise XastructError(f"the table of {row['chunk']} was made by no process here; import it with its provenance.")
+    return (process.outputs.reference if row["method"] == "feff" else batch.outputs.spectra), batch.inputs.structures
+
+
+def materialise(table: TableData, number: int) -> dict[str, Any]:
+    """The crystal and the spectrum of a row as stored nodes, `structure` and `spectrum`, made by a calcfunction.
+
+    Raises:
+        XastructError: if there is no such row, or it has no spectrum.
+    """
+    from ..calculations.functions.materialise_row import materialise_row
+
+    row = table.get_row(number)
+    if row["row"] is None:
+        raise XastructError(f"row {number} has no spectrum: {row['reason']}")
+    spectra, structures = origin(table, row)
+    outputs, node = materialise_row.run_get_node(table=table, spectra=spectra, structures=structures, number=number)
+    if not node.is_finished_ok:
+        raise XastructError(str(node.exit_message))
+    return dict(outputs)
