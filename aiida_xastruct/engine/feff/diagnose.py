@@ -33,7 +33,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         "potentials_failed",
         r"INCREASE NOVP|feff8l_\w+ hangs|subroutine corval|Reduce overlap using FOLP",
-        "use engine feff10, or check the shortest distances",
+        "check the shortest distances, or give EXAFS the engine feff10",
     ),
     (
         "negative_occupation",

@@ -43,7 +43,7 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         spec.exit_code(303, "ERROR_CANNOT_COMPUTE", message="FEFF cannot compute this absorber: {reason}")
         spec.exit_code(304, "ERROR_UNRECOVERABLE", message="FEFF failed and running it again would not help: {reason}")
         spec.exit_code(
-            410, "WARNING_SCF_NOT_CONVERGED", message="SCF did not settle with any settings; the last spectrum is attached: {reason}"
+            410, "WARNING_SCF_NOT_CONVERGED", message="SCF did not settle with any settings; its spectrum is attached: {reason}"
         )
 
     @classmethod
@@ -173,10 +173,20 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
     def handle_scf_not_converged(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Mix half as much over twice the iterations, once; then keep the spectrum and say so."""
         if self._own_cluster() and self._count("scf") == 1:
+            self.ctx.unsettled = node
             iterations = min(100, 2 * int(self._parameter("scf_iterations")))
             return self._again(node, {"scf_mixing": float(self._parameter("scf_mixing")) / 2, "scf_iterations": iterations})
+        return self._keep(node)
+
+    @process_handler(priority=10)
+    def handle_failed_again(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Keep the spectrum whose SCF did not settle where running it again failed in a way that no handler knows."""
+        return None if node.is_finished_ok or "unsettled" not in self.ctx else self._keep(self.ctx.unsettled)
+
+    def _keep(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """End with the spectrum of a calculation whose SCF did not settle."""
         self.ctx.is_finished = True
-        self.results()
+        self._attach_outputs(node)
         return ProcessHandlerReport(True, self.exit_codes.WARNING_SCF_NOT_CONVERGED.format(reason=node.exit_message or ""))
 
     def _own_cluster(self) -> bool:
@@ -204,6 +214,8 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         return ProcessHandlerReport(True)
 
     def _give_up(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        if "unsettled" in self.ctx:
+            return self._keep(self.ctx.unsettled)
         return ProcessHandlerReport(
             True, self.exit_codes.ERROR_UNRECOVERABLE.format(reason=node.exit_message or f"exit status {node.exit_status}")
         )

@@ -130,6 +130,17 @@ def test_scf_not_converged_runs_again_then_keeps_the_spectrum(chain, spectrum):
     assert process.outputs["spectrum"].uuid == kept["spectrum"].uuid
 
 
+@pytest.mark.parametrize("name", ["ERROR_NO_OUTPUT", "ERROR_POTENTIALS_FAILED"])
+def test_a_spectrum_that_did_not_settle_is_kept_where_the_next_run_fails(chain, spectrum, name):
+    from aiida_xastruct.data.spectrum import SpectrumData
+
+    process = chain(kind="XANES")
+    kept = {"spectrum": SpectrumData.from_engine(spectrum), "output_parameters": orm.Dict({"scf_converged": False})}
+    assert finish(process, "WARNING_SCF_NOT_CONVERGED", **kept) is None
+    assert finish(process, name).status == 410
+    assert process.outputs["spectrum"].uuid == kept["spectrum"].uuid
+
+
 def test_unknown_failure_ends_the_workflow(chain):
     assert finish(chain(), "ERROR_NO_OUTPUT").status == FeffBaseWorkChain.exit_codes.ERROR_UNHANDLED_FAILURE.status
 
