@@ -136,7 +136,7 @@ def page(found: dict[str, Any]) -> str:
         "# Speed",
         "",
         "Printed by `python benchmarks/inference.py --table inference.json` from what the same script measured; its head says how.",
-        f"{found['sites']} sites, one of each of so many absorbers, crystals of {found['atoms_median']:.0f} atoms (median). CPU time of one "
+        f"{found['sites']} sites of as many absorbers, crystals of {found['atoms_median']:.0f} atoms (median). CPU time of one "
         f"thread, where no other is named; load of the machine at the start {found['load']:.1f}.",
         f"FEFF gave {found['FEFF XANES sites']} XANES (fast) and {found['FEFF EXAFS sites']} EXAFS of these sites. On a GPU: unmeasured.",
         "",
