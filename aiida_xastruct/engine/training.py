@@ -132,9 +132,9 @@ class SiteModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW on a one-cycle schedule."""
         optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.options.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.1
-        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        rise = 0.1 if steps != 10 else 0.11  # a tenth of ten steps is a rise of no length, by which PyTorch divides
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.options.learning_rate, total_steps=steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -83,6 +83,13 @@ def test_the_epoch_with_the_best_select_loss_is_kept(tables):
     assert float(task.loss(value, task.target(select))) == pytest.approx(best, rel=1e-3)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_training_of_a_few_steps_is_one(tables, epochs):
+    """Five, ten and fifteen: at ten PyTorch's schedule with a rise of a tenth divides by nothing."""
+    _, (best,) = train_ensemble(Task("distance", "XANES"), *tables["XANES"], SMALL, replace(OPTIONS, batch_size=24, epochs=epochs))
+    assert np.isfinite(best)
+
+
 def test_gaps_in_the_truth_are_no_problem(tables):
     train, select = tables["XANES"]
     holes = train.target.copy()
