@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiida.engine import ProcessState
 from aiida.engine.runners import Runner
 from aiida.orm import CalcJobNode, ProcessNode
 
@@ -23,7 +24,6 @@ def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
         XastructError: if it has ended already, or left no checkpoint.
     """
     from aiida.manage import get_manager
-    from plumpy.persistence import LoadSaveContext
 
     if node.is_terminated:
         raise XastructError(f"{node.process_label}<{node.pk}> has ended already; there is nothing to resume.")
@@ -34,10 +34,16 @@ def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
     manager.set_runner(runner)
 
     def load(one: ProcessNode) -> Any:
-        return runner.persister.load_checkpoint(one.pk).unbundle(LoadSaveContext(runner=runner))  # type: ignore[union-attr]
+        return runner.persister.load_checkpoint(one.pk).unbundle()  # type: ignore[union-attr]
 
     for child in node.called:
-        if isinstance(child, CalcJobNode) and not child.is_terminated and child.checkpoint is not None:
+        if not isinstance(child, CalcJobNode) or child.is_terminated:
+            continue
+        if child.checkpoint is None:
+            # Killed in the moment in which it was made: it never begins.
+            child.set_process_state(ProcessState.KILLED)
+            child.seal()
+        else:
             runner.loop.create_task(load(child).step_until_terminated())
     outputs, ended = runner.run_get_node(load(node))
     return dict(outputs), ended
