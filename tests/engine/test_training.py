@@ -98,6 +98,18 @@ def test_gaps_in_the_truth_are_no_problem(tables):
     assert np.isfinite(best)
 
 
+def test_points_that_no_spectrum_reaches_go_on_as_the_nearest_one(tables):
+    """A training set of one program may end early: the curve stays level there, and the kernel model is fitted all the same."""
+    train, select = (replace(table, target=table.target.copy()) for table in tables["XANES"])
+    train.target[:, -20:] = select.target[:, -20:] = np.nan
+    ensemble, _ = train_ensemble(Task("forward", "XANES"), train, select, SMALL, OPTIONS)
+    task = Task("forward", "XANES")
+    assert torch.equal(task.start(train)[-21:], task.start(train)[-21].expand(21))
+    assert ensemble.kernel is not None
+    said = ensemble(task.inputs(task.source(select)), torch.as_tensor(select.absorber))
+    assert torch.isfinite(said.value).all()
+
+
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence(tables, refused):
     train, select = tables["XANES"]
     wild = train.features.copy()
