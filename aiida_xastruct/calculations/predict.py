@@ -76,8 +76,8 @@ class PredictCalculation(RecoveringCalcJob):
         spec.output("table", valid_type=TableData, help="A row for each site.")
         spec.output("spectra", valid_type=orm.ArrayData, help="The curves.")
 
-        spec.exit_code(301, "ERROR_REFUSED", message="xastruct cannot use the input: {reason}")
-        # What a new run may mend is not taken from a cache.
+        # What a new run may mend, such as a full disk, is not taken from a cache.
+        spec.exit_code(301, "ERROR_REFUSED", invalidates_cache=True, message="xastruct cannot use the input: {reason}")
         spec.exit_code(302, "ERROR_NOT_FINISHED", invalidates_cache=True, message="The job wrote no batch: {reason}")
         spec.exit_code(
             303, "ERROR_OTHER_VERSION", invalidates_cache=True,

@@ -48,7 +48,7 @@ def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
         outputs and node of a finished process, or None and the node of a submitted one.
 
     Raises:
-        XastructError: if an input is refused.
+        XastructError: if an input is refused, or a signal stopped the run.
     """
     from aiida.engine import run_get_node, submit
     from aiida.manage import get_manager
@@ -66,6 +66,10 @@ def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
         return run_get_node(builder)
     except ValueError as error:
         raise XastructError(_AIIDA_PREFIX.sub("", str(error).strip())) from error
+    except Exception as error:
+        if type(error).__name__ != "KilledError":  # plumpy's: a signal ended what ran
+            raise
+        raise XastructError("the run was stopped; begin it again.") from error
 
 
 def _reports_to_standard_error() -> None:

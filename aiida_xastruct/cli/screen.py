@@ -40,7 +40,9 @@ SHOWN = 20
 @click.option("--chunk-size", type=click.IntRange(1), help="Crystals in a chunk.  [default: 1000]")
 @click.option("--cache", type=click.Path(path_type=Path), help="File that keeps features, so that they are computed once.")
 @click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Processes that compute features.")
-@click.option("--resume", type=int, metavar="PK", help="Go on with a screening that was killed; leave SOURCES out.")
+@click.option(
+    "--resume", type=int, metavar="PK", help="Go on with a screening that `kill -9` or a crash ended, and that nobody runs; alone."
+)
 @click.option("--daemon", is_flag=True, help="Submit to the daemon and return at once.")
 @json_option
 @with_profile
@@ -72,12 +74,19 @@ def screen(
     if (resume is None) == (not sources):
         raise XastructError("give sources of crystals, or --resume PK of a screening that was killed.")
     if resume is not None:
-        from aiida.orm import WorkChainNode
+        from aiida.orm import QueryBuilder, WorkChainNode
 
         from ..tools.resume import resume as go_on
 
+        given = (absorber, kind, target, family, code, max_concurrent, protocol, predict_code, limit, chunk_size, cache, daemon)
+        if any(given) or max_reference_runs:
+            raise XastructError("a screening goes on as it was begun; give --resume PK without other options.")
+        filters = {"id": resume, "attributes.process_label": ScreenWorkChain.__name__}
+        found = QueryBuilder().append(WorkChainNode, filters=filters).first(flat=True)
+        if found is None:
+            raise XastructError(f"<{resume}> is no screening; `verdi process list -a -L ScreenWorkChain` shows those there are.")
         with _bar(None):
-            _, node = go_on(cast(WorkChainNode, WorkChainNode.collection.get(id=resume)))
+            _, node = go_on(cast(WorkChainNode, found))
         _show(node, as_json)
         return
     goal = _target(target, absorber) if target else None

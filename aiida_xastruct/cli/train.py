@@ -68,6 +68,10 @@ def train(
     if outputs is None:
         return
     report(process)
+    from ..engine.errors import XastructError
+
+    if "report" not in outputs:
+        raise XastructError(f"the training <{process.pk}> ended without models; `verdi process report {process.pk}` says why.")
     said = outputs["report"].get_dict()
     content: dict[str, Any] = {name: said[name] for name in ("finished", "device", "processes", "seconds")}
     content |= {"report": outputs["report"].pk, "process": process.pk}

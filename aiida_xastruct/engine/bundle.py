@@ -44,6 +44,9 @@ from .structure import check_structure, symbol
 
 CARD, WEIGHTS, DOMAIN, FAMILY_CARD = "card.json", "weights.safetensors", "domain.safetensors", "family.json"
 
+#: Where the card of an EXAFS model says how its answers are weighed against those of XANES; see `engine.joint`.
+POOL = "pool"
+
 #: Lists every material that a family has seen.
 MATERIALS = "materials.txt"
 

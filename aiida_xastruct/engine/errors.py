@@ -23,6 +23,10 @@ class DatasetError(XastructError):
     """A training set that is malformed, or that holds what must never be trained on."""
 
 
+class CacheError(XastructError):
+    """A file that is to keep what is slow to compute, and cannot."""
+
+
 class ModelError(XastructError):
     """A model that is damaged, missing or unfit for the question asked."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from . import ALGORITHM_VERSION
-from .bundle import CARD, FAMILY_CARD, MATERIALS, WEIGHTS, ModelBundle
+from .bundle import CARD, FAMILY_CARD, MATERIALS, POOL, WEIGHTS, ModelBundle
 from .checkpoint import RunState, is_first_process, wait_for_all
 from .configuration import TASKS, FamilyConfig
 from .content import content_hash
@@ -101,6 +101,8 @@ def make_family(
             continue
         if label in keep:
             if is_first_process():
+                if POOL in ModelBundle.load(folder / label).card:
+                    say(f"{label}: how to weigh it against XANES is to be found anew; run `xastruct join {folder}`")
                 calibrate_anew(folder / label, dataset, config, data_hash)
             wait_for_all()
             bundle = ModelBundle.load(folder / label)

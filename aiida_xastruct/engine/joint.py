@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from .answers import InverseAnswer, merge_inverse
-from .bundle import CARD, MATERIALS, FamilyBundle, ModelBundle, compose, distance_answer, neighbour_answer
+from .bundle import CARD, MATERIALS, POOL, FamilyBundle, ModelBundle, compose, distance_answer, neighbour_answer
 from .dataset import JUDGING, PARTS, Dataset, SiteTable, group_label, part_of
 from .errors import DatasetError, ModelError, SpectrumError
 from .measure import Named, by_column, of_distances, of_neighbours, report_on
@@ -24,9 +24,6 @@ from .models.ensemble import Prediction
 from .models.pooling import DistancePool, Estimates, Evidence, NeighbourPool
 from .models.tasks import drawn_inputs
 from .spectrum import Spectrum, atomic_number, element_symbol, find_e0
-
-#: Where the card of an EXAFS model says how its answers are weighed against those of XANES.
-POOL = "pool"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from .compare import K_RANGE, LOW
 from .errors import SpectrumError
 from .spectrum import EXAFS_GRID, XANES_GRID, Kind, Spectrum, chi_k, energy_to_k, find_e0, flatten, k_to_energy, on_grid
 
+#: Raised by a change that alters any distance; a stored input of every ranking.
+RANKING_VERSION = "1"
+
 #: Where the two E0 may truly lie apart, eV: both are found by one algorithm, which noise and thermal disorder move.
 SHIFTS: NDArray[np.float64] = np.arange(-30, 31) / 10.0
 

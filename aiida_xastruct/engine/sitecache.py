@@ -22,7 +22,7 @@ from pymatgen.core import Structure
 
 from . import ALGORITHM_VERSION
 from .content import content_hash
-from .errors import StructureError
+from .errors import CacheError, StructureError
 from .sevennet import FOLDER as SEVENNET
 from .structure import Absorber, FirstShell, check_structure, first_shell, prototype, space_group
 
@@ -109,11 +109,14 @@ def _one_thread() -> None:
 
 
 class SiteCache:
-    """Facts on disk; a context manager."""
+    """Facts on disk; a context manager. Raises CacheError where the file cannot be made or is none."""
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path, timeout=60)
-        self._database.executescript(_SCHEMA)
+        try:
+            self._database = sqlite3.connect(path, timeout=60)
+            self._database.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise CacheError(f"{path} cannot keep features ({error}); name a file of its own in a folder that exists.") from error
 
     def __enter__(self) -> SiteCache:
         return self

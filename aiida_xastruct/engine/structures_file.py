@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
@@ -21,16 +22,19 @@ Entry = tuple[str, Structure | str]
 def write_structures(entries: Iterable[Entry], stream: IO[bytes]) -> int:
     """Write crystals; one that nothing can answer for (`check_structure`) is written as the sentence that says so, so that none is lost.
 
-    The same crystals make the same bytes.
+    The same crystals make the same bytes. A name that comes again gets a number, `NAME#2`: rows and FEFF's jobs go by names.
 
     Returns:
         the number of entries.
     """
     count = 0
+    seen: Counter[str] = Counter()
     # No date and no name in the head of the file.
     with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as lines:
         for name, given in entries:
-            lines.write((json.dumps({"id": name, **_record(given)}) + "\n").encode())
+            seen[name] += 1
+            unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+            lines.write((json.dumps({"id": unique, **_record(given)}) + "\n").encode())
             count += 1
     return count
 

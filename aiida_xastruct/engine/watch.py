@@ -29,7 +29,8 @@ ENDS: tuple[tuple[type[XastructError], str], ...] = (
 
 #: What PyTorch, NumPy, C++ and SLURM say where memory is short: of a GPU, of the machine, of the job.
 _NO_MEMORY = re.compile(
-    r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator|not enough memory: you tried|Unable to allocate"
+    r"CUDA (error: )?out of memory"
+    r"|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator|not enough memory: you tried|Unable to allocate"
     r"|std::bad_alloc|Cannot allocate memory|MemoryError|oom[-_ ]kill|Exceeded (job|step) memory limit",
     re.IGNORECASE,
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from aiida.orm import ArrayData, SinglefileData
+from numpy.typing import NDArray
 
 from ..data.table import TableData
 from ..engine.errors import XastructError
@@ -29,6 +31,21 @@ def origin(table: TableData, row: dict[str, Any]) -> tuple[ArrayData, Singlefile
     if batch is None:
         raise XastructError(f"the table of {row['chunk']} was made by no process here; import it with its provenance.")
     return (process.outputs.reference if row["method"] == "feff" else batch.outputs.spectra), batch.inputs.structures
+
+
+def curve(table: TableData, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Absolute energies in eV, and flat mu, of a row: (n,) each, where its spectrum reaches.
+
+    Raises:
+        XastructError: if there is no such row, or it has no spectrum, or the table has no provenance.
+    """
+    row = table.get_row(number)
+    if row["row"] is None:
+        raise XastructError(f"row {number} has no spectrum: {row['reason']}")
+    spectra, _ = origin(table, row)
+    mu = spectra.get_array("mu")[row["row"]].astype(np.float64)
+    reached = np.isfinite(mu)
+    return row["e0"] + spectra.get_array("grid")[reached], mu[reached]
 
 
 def materialise(table: TableData, number: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..calculations.functions.predict_batch import predict_batch, using
 from ..calculations.predict import PredictCalculation
 from ..data.spectrum import SpectrumData
 from ..data.table import TableData
+from ..engine import ALGORITHM_VERSION
 from ..engine.errors import XastructError
 from .feff.crystal import SITES_PER_JOB, SITES_PER_WALLCLOCK
 from .inputs import check_kind, find_family
@@ -112,6 +114,8 @@ class ScreenWorkChain(WorkChain):
             self.ctx.model = family.get_model("forward", self.inputs.kind.value)
         except XastructError as error:
             return self.exit_codes.ERROR_NO_MODEL.format(reason=str(error))
+        # One for all chunks: where a screening goes on under another, the next chunk is refused.
+        self.ctx.version = ALGORITHM_VERSION["forward"]
         self.ctx.family = {"label": family.label, "model": self.ctx.model.content_hash}
         self.ctx.absorber = self.inputs.absorber.value if "absorber" in self.inputs else ""
         if not self.ctx.absorber and "target" in self.inputs:
@@ -137,22 +141,31 @@ class ScreenWorkChain(WorkChain):
         return None
 
     def _predict_here(self, label: str) -> None:
-        from aiida.manage.caching import enable_caching
+        from aiida.manage.caching import enable_caching, get_use_cache
 
         means: dict[str, Any] = {"cores": self.inputs.cores}
         if "cache" in self.inputs:
             means["cache"] = Path(self.inputs.cache)
-        # A screening that is begun anew takes what an earlier one has finished.
-        with using(**means), enable_caching(identifier="aiida.calculations:xastruct.functions.predict_batch"):
-            predict_batch.run_get_node(
-                structures=self.inputs.structures[label], absorber=Str(self.ctx.absorber), kind=self.inputs.kind, model=self.ctx.model,
-                metadata={"call_link_label": label},
-            )  # fmt: skip
+        # A screening that is begun anew takes what an earlier one has finished. AiiDA's context forgets, when it ends, what contexts
+        # around it have set, and does not end where an error leaves it.
+        identifier = "aiida.calculations:xastruct.functions.predict_batch"
+        failure: BaseException | None = None
+        with using(**means), nullcontext() if get_use_cache(identifier=identifier) else enable_caching(identifier=identifier):
+            try:
+                predict_batch.run_get_node(
+                    structures=self.inputs.structures[label], absorber=Str(self.ctx.absorber), kind=self.inputs.kind,
+                    model=self.ctx.model, algorithm_version=Str(self.ctx.version), metadata={"call_link_label": label},
+                )  # fmt: skip
+            except BaseException as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def _predict_builder(self, label: str) -> ProcessBuilder:
         builder = PredictCalculation.get_builder()
         builder.code, builder.structures, builder.model = self.inputs.predict_code, self.inputs.structures[label], self.ctx.model
         builder.absorber, builder.kind = Str(self.ctx.absorber), self.inputs.kind
+        builder.algorithm_version = Str(self.ctx.version)
         if "cache" in self.inputs:
             builder.cache = self.inputs.cache
         if "predict_options" in self.inputs:
@@ -258,7 +271,7 @@ class ScreenWorkChain(WorkChain):
         return None
 
     def _merge_inputs(self) -> dict[str, Any]:
-        from ..engine import ALGORITHM_VERSION
+        from ..engine.ranking import RANKING_VERSION
 
         given = set(self.raw_inputs or {})
         values = {
@@ -276,7 +289,8 @@ class ScreenWorkChain(WorkChain):
             inputs |= {f"{name}_{job['label']}": outputs[name] for name in ("collection", "statuses") if name in outputs}
         if "target" in self.inputs:
             inputs["target"] = self.inputs.target
-        facts = {"family": self.ctx.family, "absorber": self.ctx.absorber, "algorithm_version": ALGORITHM_VERSION["forward"]}
+        versions = {"algorithm_version": self.ctx.version, "ranking_version": RANKING_VERSION}
+        facts = {"family": self.ctx.family, "absorber": self.ctx.absorber, **versions}
         return {**inputs, "facts": Dict({**facts, "defaults": values})}
 
 

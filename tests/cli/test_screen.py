@@ -50,17 +50,25 @@ def test_a_folder_is_ranked_by_a_spectrum_of_one_of_its_rows(run: Callable[..., 
         ([], "give sources of crystals, or --resume"),
         (["nowhere"], "nowhere is neither"),
         (["--resume", "{pk}"], "ended already"),
+        (["--resume", "{other}"], "is no screening"),
+        (["--resume", "{pk}", "--kind", "EXAFS"], "without other options"),
         (["{folder}", "--absorber", "Xe", "--limit", "0"], "--limit"),
     ],
 )
 def test_what_makes_no_sense_is_refused(run: Callable[..., Result], folder: Path, arguments: list[str], words: str) -> None:
     status = 2 if "--limit" in arguments else 1
-    result = run(cli, "screen", *[text.format(folder=folder, pk=_ended().pk) for text in arguments], status=status)
+    result = run(
+        cli,
+        "screen",
+        *[text.format(folder=folder, pk=_ended("ScreenWorkChain"), other=_ended("Other")) for text in arguments],
+        status=status,
+    )
     assert words in result.output
 
 
-def _ended() -> WorkChainNode:
-    """A work chain that has ended."""
+def _ended(label: str) -> int:
+    """Pk of a work chain that has ended."""
     node = WorkChainNode()
+    node.set_process_label(label)
     node.set_process_state(ProcessState.FINISHED)
-    return node.store()
+    return int(node.store().pk)

@@ -11,7 +11,8 @@ import pytest
 from aiida_xastruct.engine import batch as module
 from aiida_xastruct.engine.batch import energy_grid, predict_batch, read_facts
 from aiida_xastruct.engine.bundle import FamilyBundle
-from aiida_xastruct.engine.errors import ModelError, StructureError
+from aiida_xastruct.engine.errors import CacheError, ModelError, StructureError
+from aiida_xastruct.engine.sitecache import SiteCache
 from aiida_xastruct.engine.structures_file import read_structures, write_structures
 
 NAMES = ("Cu", "NaCl", "ZnS", "TiO2", "SrTiO3")
@@ -116,3 +117,21 @@ def test_structures_come_back(crystal):
     assert first.matches(crystal("TiO2"))
     assert "disordered" in second
     assert third == ("c", "no.")
+
+
+def test_a_name_that_comes_again_gets_a_number(crystal):
+    """Two folders may each hold a NaCl.cif: neither crystal may pass for the other."""
+    stream = io.BytesIO()
+    assert write_structures([("NaCl", crystal("NaCl")), ("NaCl", crystal("Cu")), ("Cu", crystal("Cu"))], stream) == 3
+    stream.seek(0)
+    assert [(name, found.composition.reduced_formula) for name, found in read_structures(stream)] == [
+        ("NaCl", "NaCl"), ("NaCl#2", "Cu"), ("Cu", "Cu"),
+    ]  # fmt: skip
+
+
+def test_a_cache_that_is_none_is_refused(tmp_path, refused):
+    with refused(CacheError, "folder that exists"):
+        SiteCache(tmp_path / "missing" / "features.sqlite")
+    (tmp_path / "text").write_text("no database")
+    with refused(CacheError, "cannot keep features"):
+        SiteCache(tmp_path / "text")

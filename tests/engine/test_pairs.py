@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aiida_xastruct.engine.bundle import FamilyBundle
+from aiida_xastruct.engine.bundle import POOL, FamilyBundle
 from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import GRIDS, Dataset, Holdout, part_of
 from aiida_xastruct.engine.errors import DatasetError, ModelError, SpectrumError
 from aiida_xastruct.engine.family import make_family
-from aiida_xastruct.engine.joint import POOL, infer_both, join_models
+from aiida_xastruct.engine.joint import infer_both, join_models
 from aiida_xastruct.engine.pairs import JUDGING, make_pairs
 from aiida_xastruct.engine.prepare import Record
 from aiida_xastruct.engine.reference.state import RECORDS, State

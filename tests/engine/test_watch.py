@@ -103,6 +103,7 @@ def test_what_errors_say_of_memory():
     for text in (str(torch_error.value), f"{type(numpy_error.value).__name__}: {numpy_error.value}", CUDA_OUT_OF_MEMORY):
         assert isinstance(short_of(text), OutOfMemoryError)
     assert "(CUDA out of memory)" in str(short_of(CUDA_OUT_OF_MEMORY)).replace("OutOfMemoryError: ", "")
+    assert isinstance(short_of("RuntimeError: CUDA error: out of memory"), OutOfMemoryError)
     assert isinstance(short_of("RuntimeError: CUDA error: device-side assert triggered\nCUDA kernel errors"), DeviceError)
     assert short_of("ValueError: batch_size") is None
 

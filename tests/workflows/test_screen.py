@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiida.common import LinkType
 from aiida.engine import run_get_node
-from aiida.orm import Group, SinglefileData, StructureData
+from aiida.orm import Dict, Group, SinglefileData, StructureData
 
-from aiida_xastruct.tools.rows import materialise
+from aiida_xastruct.calculations.functions.merge_batches import merge_batches
+from aiida_xastruct.engine.errors import XastructError
+from aiida_xastruct.tools.rows import curve, materialise
 from aiida_xastruct.tools.structures import entries_of_group, entries_of_nodes, entries_of_path, structure_chunks
 from aiida_xastruct.workflows.screen import ScreenWorkChain
 
@@ -51,6 +54,10 @@ def test_rows_rank_and_row_become_what_they_say(chunks: list[SinglefileData], tm
     spectrum = made["spectrum"]
     assert (spectrum.absorber, spectrum.site, spectrum.multiplicity, spectrum.method) == ("O", rows[3]["site"], 4, "ml")
     np.testing.assert_allclose(spectrum.mu, plain["spectra"]["chunk_00001"].get_array("mu")[0])
+    for found, true in zip(curve(plain["table"], 3), (spectrum.energy, spectrum.mu), strict=True):
+        np.testing.assert_allclose(found, true)
+    with pytest.raises(XastructError, match="row 5 has no spectrum"):
+        curve(plain["table"], 5)
     assert spectrum.creator.inputs.structures.uuid == chunks[1].uuid
 
     # As a target it finds its own crystal; what was predicted once is not predicted again.
@@ -88,6 +95,17 @@ def test_feff_answers_the_neediest_within_its_budget(verdicts: dict[str, bool], 
     assert made["spectrum"].method == "feff"
     assert made["spectrum"].band is None
     np.testing.assert_allclose(np.interp(answered["e0"] + 100.0, made["spectrum"].energy, made["spectrum"].mu), 1.0, atol=0.3)
+
+    # What FEFF warns of is its answer, and not a clean one.
+    (merge,) = [one for one in node.called if one.process_label == "merge_batches"]
+    inputs = {link.link_label: link.node for link in merge.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all()}
+    (label,) = [name for name in inputs if name.startswith("statuses_")]
+    words = {"label": "WARNING_SCF_NOT_CONVERGED", "reason": "SCF ended before it settled."}
+    inputs[label] = Dict({"sites": [row | words for row in inputs[label]["sites"]]})
+    warned = merge_batches(**inputs)
+    (answered,) = [row for row in warned["table"].read().to_pylist() if row["method"] == "feff"]
+    assert answered["reason"].endswith("FEFF warns: SCF ended before it settled.")
+    assert (warned["summary"]["feff_failed"], warned["summary"]["feff_warned"]) == (0, 1)
 
 
 def test_a_job_elsewhere_gives_the_same_rows(chunks: list[SinglefileData]) -> None:

@@ -27,7 +27,7 @@ _MODEL_ONLY = ("uncertainty", "error_bound", "threshold")
 
 
 class _References:
-    """FEFF's spectra on the models' grid, by chunk, structure and site, and why others failed."""
+    """FEFF's spectra on the models' grid, by chunk, structure and site, and why others failed or are doubtful."""
 
     def __init__(self, nodes: Mapping[str, Any], kind: str) -> None:
         import numpy as np
@@ -36,6 +36,7 @@ class _References:
         from ...engine.spectrum import find_e0, model_curve
 
         self.rows: dict[tuple[str, str, int], tuple[int, float]] = {}
+        #: What FEFF says of sites that failed, and of those whose spectrum it warns of.
         self.failures: dict[tuple[str, str, int], str] = {}
         curves = []
         for name, node in _of(nodes, "collection", SpectraData):
@@ -106,9 +107,9 @@ def merge_batches(**nodes: Any) -> Any:
     attributes = merged.base.attributes
     said = {name: attributes.get(name) for name in ("n_structures", "n_rows", "n_spectra", "n_refused", "methods", "needs_reference")}
     facts = nodes["facts"].get_dict() if "facts" in nodes else {}
-    outputs["summary"] = Dict(
-        {**facts, **said, "kind": kind, "feff_failed": len(references.failures.keys() - references.rows.keys()), "best": best}
-    )
+    spoken, answered = references.failures.keys(), references.rows.keys()
+    counts = {"feff_failed": len(spoken - answered), "feff_warned": len(spoken & answered)}
+    outputs["summary"] = Dict({**facts, **said, "kind": kind, **counts, "best": best})
     return outputs
 
 
@@ -170,8 +171,9 @@ def _merged(chunk: str, table: pa.Table, references: _References, ranking: Mappi
         for name in _MODEL_ONLY:
             columns[name][position] = None
     for position, key in enumerate(zip(columns["id"], columns["site"], strict=True)):
-        if (chunk, *key) in references.failures and (chunk, *key) not in references.rows:
-            columns["reason"][position] += f". FEFF failed: {references.failures[chunk, key[0], key[1]]}"
+        if (words := references.failures.get((chunk, *key))) is not None:
+            # What has both a spectrum and words is one that FEFF warns of, such as an SCF that did not settle.
+            columns["reason"][position] += f". FEFF {'warns' if (chunk, *key) in references.rows else 'failed'}: {words}"
     rows = zip(columns["structure"], columns["row"], columns["absorber"], strict=True)
     own = [ranking.get(structure) if row is not None and element == absorber else None for structure, row, element in rows]
     extra = {

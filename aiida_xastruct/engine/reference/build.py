@@ -20,7 +20,7 @@ from ..errors import DatasetError, XastructError
 from .compute import compute_record
 from .library import default_library, library_keys, read_reference, shards
 from .order import Excluded, RoundRobin, Task
-from .sources import open_source
+from .sources import Source, open_source
 from .state import FAILURES, RECORDS, REJECTED, Key, State
 
 
@@ -201,15 +201,29 @@ def _companion(task: Task, known: set[Key]) -> list[Task]:
 
 
 def _companions(state: State, options: BuildOptions, known: set[Key]) -> deque[Task]:
-    """The EXAFS of sites of the source that have a XANES in the library or the state folder and no EXAFS."""
+    """The EXAFS of sites of the AMCSD that have a XANES in the library or the state folder and no EXAFS, but those to leave out.
+
+    Ids of other sources mean what they say in one folder or table only, which may not be the one at hand.
+    """
     found: deque[Task] = deque()
+    if options.source != "amcsd":
+        return found
+    collection, excluded = open_source(options.source), Excluded.read(list(options.exclude))
     held = read_reference(options.library, ("XANES",)) if options.library is not None and shards(options.library) else iter(())
     records = [vars(record) for record in held] + [value for value in state.lines(RECORDS) if value["kind"] == "XANES"]
     for record in records:
-        if record["source"] == options.source:
+        if record["source"] == options.source and not _left_out(str(record["source_id"]), collection, excluded):
             site = {name: record[name] for name in ("source_id", "site", "multiplicity", "absorber", "edge", "kind")}
             found.extend(_companion(Task(source=options.source, path=options.path, **site), known))
     return found
+
+
+def _left_out(source_id: str, collection: Source, excluded: Excluded) -> bool:
+    """Whether a crystal is not to be computed, or cannot be read any more."""
+    try:
+        return bool(excluded.reason(source_id, collection.structure(source_id)[0]))
+    except XastructError:
+        return True
 
 
 def _choose(streams: dict[str, Iterator[Task]], progress: Progress, workers: list[Worker], mix: float, exafs_only: bool) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -16,7 +17,7 @@ from aiida_xastruct.engine.errors import StructureError, XastructError
 from aiida_xastruct.engine.reference.__main__ import main
 from aiida_xastruct.engine.reference.build import BuildOptions, Progress, _choose, _companions, _known
 from aiida_xastruct.engine.reference.library import default_library, export, library_keys, shards
-from aiida_xastruct.engine.reference.order import Excluded, RoundRobin, Task
+from aiida_xastruct.engine.reference.order import Excluded, RoundRobin
 from aiida_xastruct.engine.reference.sources import open_source
 from aiida_xastruct.engine.reference.state import RECORDS, REJECTED, State, key_of
 
@@ -71,13 +72,24 @@ def test_xanes_gets_its_share():
 def test_a_site_with_xanes_gets_its_exafs(tmp_path):
     state = State(tmp_path)
     state.create()
-    site = {"source": "amcsd", "source_id": "11", "site": 0, "multiplicity": 8, "absorber": "Mg", "edge": "K"}
-    for record in (site | {"kind": "XANES"}, site | {"site": 1, "kind": "XANES"}, site | {"site": 1, "kind": "EXAFS"}):
+    first, second = (
+        task for task, _ in zip(RoundRobin("amcsd", "", 0, Excluded(), lambda *_: None, set()).tasks("XANES", set()), "ab", strict=False)
+    )
+    site = {name: getattr(first, name) for name in ("source", "source_id", "site", "multiplicity", "absorber", "edge")}
+    other = {name: getattr(second, name) for name in site}
+    for record in (site | {"kind": "XANES"}, other | {"kind": "XANES"}, other | {"kind": "EXAFS"}):
         state.append(RECORDS, record)
     options = BuildOptions(library=None)
     known = _known(state, options)
-    assert list(_companions(state, options, known)) == [Task("amcsd", "", "11", 0, 8, "Mg", "K", "EXAFS")]
+    assert list(_companions(state, options, known)) == [replace(first, kind="EXAFS")]
     assert not _companions(state, options, known)  # known now, so that the round robin leaves it out too
+    # What is held out now has no use for it, and an id of another source may be another crystal here.
+    (tmp_path / "held_out").write_text(first.source_id)
+    for held_out in (
+        BuildOptions(library=None, exclude=(tmp_path / "held_out",)),
+        BuildOptions(library=None, source="cif", path="elsewhere"),
+    ):
+        assert not _companions(state, held_out, _known(state, held_out))
 
 
 def test_build_goes_on_where_it_was_stopped(build_command, built, tmp_path):
