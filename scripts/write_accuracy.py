@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,12 @@ def section(card: dict[str, Any]) -> list[str]:
     return [*lines, *_rows(card["task"], metrics, columns), "", *_risk(card), *_promises(card)]
 
 
-def _rows(task: str, metrics: dict[str, Any], columns: list[str]) -> list[str]:
-    """Rows of a table of metrics by column, the baseline of all sites last."""
+def _rows(task: str, metrics: dict[str, Any], columns: list[str], alone: Sequence[dict[str, Any]] = ()) -> list[str]:
+    """Rows of a table of metrics by column, then those of other models on all sites, and the baseline of all sites last."""
     lines, whole = [], metrics["report"]
     for key, text, baseline in ROWS[task]:
         if key in whole:
-            values = [format(metrics[name][key], ".4g") if key in metrics[name] else "" for name in columns]
+            values = [format(own[key], ".4g") if key in own else "" for own in (*(metrics[name] for name in columns), *alone)]
             beside = format(whole[baseline], ".4g") if baseline in whole else ""
             lines.append(f"| {text} | {' | '.join(values)} | {beside} |")
     return lines
@@ -139,15 +140,7 @@ def joint_section(card: dict[str, Any]) -> list[str]:
         "|---" * (len(columns) + 4) + "|",
         f"| sites | {' | '.join(str(metrics[name]['sites']) for name in columns)} |" + f" {metrics['report']['sites']} |" * 3,
     ]
-    for row, (key, _, _) in zip(_rows(card["task"], metrics, columns), _present(card["task"], metrics), strict=True):
-        own = " | ".join(format(pool["metrics"][kind]["report"][key], ".4g") for kind in ("EXAFS", "XANES"))
-        *values, baseline = row.strip("|").split("|")
-        lines.append(f"|{'|'.join(values)}| {own} |{baseline}|")
-    return [*lines, ""]
-
-
-def _present(task: str, metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [row for row in ROWS[task] if row[0] in metrics["report"]]
+    return [*lines, *_rows(card["task"], metrics, columns, [pool["metrics"][kind]["report"] for kind in ("EXAFS", "XANES")]), ""]
 
 
 def _kept(card: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from aiida.common.folders import Folder
 from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec
 
 from ..data.spectrum import SpectrumData
+from .checks import refusal
 from .recovery import RecoveringCalcJob
 
 if TYPE_CHECKING:
@@ -19,16 +20,9 @@ if TYPE_CHECKING:
 
 def check_parameters(value: orm.Dict | None, _: Any) -> str | None:
     """Refuse parameters that FEFF would refuse or misread."""
-    if value is None:
-        return None
-    from ..engine.errors import XastructError
     from ..engine.feff.parameters import FeffParameters
 
-    try:
-        FeffParameters.from_dict(value.get_dict())
-    except XastructError as error:
-        return str(error)
-    return None
+    return refusal(FeffParameters.from_dict, value)
 
 
 def _check_inputs(value: Any, namespace: Any) -> str | None:

@@ -9,18 +9,12 @@ from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec
 
-from ..data.model import KINDS, ModelData
+from ..data.model import ModelData
 from ..data.table import TableData
 from ..engine import ALGORITHM_VERSION
+from .checks import check_kind
 from .feff_batch import cores
 from .recovery import RecoveringCalcJob
-
-
-def _check_kind(value: orm.Str | None, _: Any) -> str | None:
-    """Refuse another kind of spectrum than XANES and EXAFS."""
-    if value is not None and value.value not in KINDS:
-        return f"kind is {value.value!r}; use one of {', '.join(KINDS)}."
-    return None
 
 
 def _check_model(value: ModelData | None, _: Any) -> str | None:
@@ -60,7 +54,7 @@ class PredictCalculation(RecoveringCalcJob):
             "absorber", valid_type=orm.Str, default=lambda: orm.Str(""), serializer=orm.to_aiida_type,
             help="Element whose sites are asked for; empty for all elements.",
         )  # fmt: skip
-        spec.input("kind", valid_type=orm.Str, validator=_check_kind, serializer=orm.to_aiida_type, help="XANES or EXAFS.")
+        spec.input("kind", valid_type=orm.Str, validator=check_kind, serializer=orm.to_aiida_type, help="XANES or EXAFS.")
         spec.input("model", valid_type=ModelData, validator=_check_model, help="A forward model of this kind.")
         spec.input(
             "algorithm_version", valid_type=orm.Str, default=lambda: orm.Str(ALGORITHM_VERSION["forward"]), serializer=orm.to_aiida_type,

@@ -13,6 +13,7 @@ from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec, validate
 from ..data.dataset import DatasetData
 from ..data.model import ModelData
 from ..engine import ALGORITHM_VERSION
+from .checks import refusal
 from .recovery import RecoveringCalcJob
 
 #: Share of the job's wall time after which no epoch is begun that would not end in it, so that the job ends by itself.
@@ -27,16 +28,9 @@ STATE = "training/run.json"
 
 def check_config(value: orm.Dict | None, _: Any) -> str | None:
     """Refuse a configuration that the engine would refuse."""
-    if value is None:
-        return None
     from ..engine.configuration import FamilyConfig
-    from ..engine.errors import XastructError
 
-    try:
-        FamilyConfig.from_dict(value.get_dict())
-    except XastructError as error:
-        return str(error)
-    return None
+    return refusal(FamilyConfig.from_dict, value)
 
 
 def check_device(value: orm.Str | None, _: Any) -> str | None:

@@ -89,16 +89,9 @@ def train(
 
 def _read(path: Path) -> dict[str, Any]:
     """Content of a configuration; the dataset that it may name is the argument here."""
-    import yaml
+    from ..engine.configuration import read_content
 
-    from ..engine.errors import XastructError
-
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise XastructError(f"{path} is not YAML ({str(error).splitlines()[0]}); mend it.") from error
-    if not isinstance(content, dict):
-        raise XastructError(f"{path} must hold a mapping of keys to values.")
+    content = read_content(path)
     content.pop("dataset", None)
     return content
 

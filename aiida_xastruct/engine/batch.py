@@ -17,7 +17,7 @@ This is the one contract of batches, whether they run in AiiDA's process or on a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -314,8 +314,3 @@ def _compute_together(tasks: list[tuple[Structure, str]], device: str) -> list[A
         for (structure, _), rows, own, features in zip(tasks, found, sites, learned, strict=True)
         if isinstance(rows, AbsorberRows)
     ]
-
-
-def read_facts(folder: Path) -> Mapping[str, Any]:
-    """What `Batch.save` says of a batch beside its table and arrays."""
-    return dict(json.loads((folder / FACTS).read_text()))

@@ -7,7 +7,7 @@ training data, calibration, metrics). A family is a folder of models, `<task>-<k
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -302,6 +302,14 @@ def neighbour_answer(
         neighbour_set=[names[z] for z in order if named[z]],
         conformal_set=[names[z] for z in order if whole[z]],
     )
+
+
+def list_materials(folder: Path, materials: Iterable[Mapping[str, Any]]) -> None:
+    """Add materials to a family's list of those that it has seen, each once."""
+    path = folder / MATERIALS
+    lines = set(path.read_text().splitlines()) if path.is_file() else set()
+    lines |= {f"{item['source']} {item['source_id']} {item['formula']} {item['space_group']}" for item in materials}
+    path.write_text("\n".join(sorted(lines)) + "\n")
 
 
 class FamilyBundle:

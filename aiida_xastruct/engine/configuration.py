@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from .dataset import GRIDS
-from .errors import XastructError
+from .errors import DatasetError, XastructError
 from .models.ensemble import Architecture
 from .training import TrainingOptions
 
@@ -62,6 +63,23 @@ class FamilyConfig:
         _check_mapping("training_of", exceptions, [f"{task}-{kind}" for task in ("forward", "shell") for kind in GRIDS])
         own = {label: _changed(f"training_of.{label}", config.training, value) for label, value in exceptions.items()}
         return replace(config, training_of=own)
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Content of a configuration file, unchecked but for that it is a mapping.
+
+    Raises:
+        DatasetError: if the file is no YAML mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise DatasetError(f"{path} is not YAML ({str(error).splitlines()[0]}); mend it.") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path} must hold a mapping of keys to values.")
+    return content
 
 
 def _changed(key: str, usual: Any, value: Any) -> Any:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import MAX_Z, Holdout, SiteTable, group_label, part_of
-from .errors import DatasetError, StructureError, XastructError
-from .feff.deck import resolve_edge
+from .errors import DatasetError, StructureError
+from .feff.deck import has_edge
 from .paths import PATHS_SIZE, path_rows
 from .reference.sources import open_source
 from .spectrum import EXAFS_GRID, atomic_number
@@ -177,22 +177,13 @@ def _choices(by_element: dict[str, list[str]], holdout: Holdout, per_element: in
     """(element, source id, turn): the site is the one whose turn it is among the inequivalent ones of the element."""
     generator = np.random.default_rng(seed)
     by_element = {element: [name for name in ids if name not in holdout.ids] for element, ids in by_element.items()}
-    for element in sorted((name for name in by_element if by_element[name] and _absorbs(name)), key=atomic_number):
+    for element in sorted((name for name in by_element if by_element[name] and has_edge(name)), key=atomic_number):
         ids = generator.permutation(by_element[element]).tolist()
         if len(ids) >= per_element:
             for source_id in ids[:per_element]:
                 yield element, source_id, int(generator.integers(0, 7))
         else:
             yield from islice(((element, source_id, turn) for turn in range(3) for source_id in ids), per_element)
-
-
-def _absorbs(element: str) -> bool:
-    """Whether an element has an edge that is measured."""
-    try:
-        resolve_edge(element)
-    except XastructError:
-        return False
-    return True
 
 
 def _site(task: tuple[str, str, Holdout, str, str, int]) -> dict[str, Any] | None:

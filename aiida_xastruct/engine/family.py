@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from . import ALGORITHM_VERSION
-from .bundle import CARD, FAMILY_CARD, MATERIALS, POOL, WEIGHTS, ModelBundle
+from .bundle import CARD, FAMILY_CARD, MATERIALS, POOL, WEIGHTS, ModelBundle, list_materials
 from .checkpoint import RunState, is_first_process, wait_for_all
 from .configuration import TASKS, FamilyConfig
 from .content import content_hash
@@ -141,9 +141,8 @@ def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path, crys
     if not is_first_process():
         return card
     (folder / FAMILY_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    materials = [*dataset.materials, *(crystals.materials if crystals is not None else ())]
-    lines = sorted({f"{item['source']} {item['source_id']} {item['formula']} {item['space_group']}" for item in materials})
-    (folder / MATERIALS).write_text("\n".join(lines) + "\n")
+    (folder / MATERIALS).unlink(missing_ok=True)
+    list_materials(folder, [*dataset.materials, *(crystals.materials if crystals is not None else ())])
     return card
 
 

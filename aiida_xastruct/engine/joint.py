@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from .answers import InverseAnswer, merge_inverse
-from .bundle import CARD, MATERIALS, POOL, FamilyBundle, ModelBundle, compose, distance_answer, neighbour_answer
+from .bundle import CARD, MATERIALS, POOL, FamilyBundle, ModelBundle, compose, distance_answer, list_materials, neighbour_answer
 from .dataset import JUDGING, PARTS, Dataset, SiteTable, group_label, part_of
 from .errors import DatasetError, ModelError, SpectrumError
 from .measure import Named, by_column, of_distances, of_neighbours, report_on
@@ -51,10 +51,10 @@ class Models:
             raise ModelError(f"how to weigh XANES against EXAFS is known of {missing} in this family; run `xastruct join` on it.")
         return pool
 
-    def ask(self, exafs: Spectrum, xanes: Spectrum) -> tuple[Prediction, Prediction, str]:
-        """What both say, and why the EXAFS is outside the domain, empty if inside."""
-        (said, outside), (beside, _) = self.exafs.ask([exafs]), self.xanes.ask([xanes])
-        return said, beside, outside[0]
+    def ask(self, exafs: Spectrum, xanes: Spectrum) -> tuple[Prediction, Prediction, str, str]:
+        """What both say, and why the EXAFS and the XANES are outside the domain, empty if inside."""
+        (said, outside), (beside, beyond) = self.exafs.ask([exafs]), self.xanes.ask([xanes])
+        return said, beside, outside[0], beyond[0]
 
     def new_to_xanes(self, exafs: Prediction) -> list[list[str]]:
         """Of neighbours models: for each site the elements that EXAFS names and the XANES model has hardly seen in a first shell.
@@ -101,8 +101,9 @@ def infer_both(family: FamilyBundle, xanes: Spectrum, exafs: Spectrum, elements_
     xanes, exafs = (replace(spectrum, e0=find_e0(spectrum)) for spectrum in (xanes, exafs))
     near, far = Models.of(family, "neighbours"), Models.of(family, "distance")
     pool, distances = NeighbourPool.from_json(near.pool), DistancePool.from_json(far.pool)
-    said, beside, outside = near.ask(exafs, xanes)
-    strange = next((reason for models in (near, far) for reason in models.xanes.ask([xanes])[1] if reason), "")
+    said, beside, outside, strange = near.ask(exafs, xanes)
+    lengths, other, beyond, strange_too = far.ask(exafs, xanes)
+    strange = strange or strange_too
     if new := near.new_to_xanes(said)[0]:
         strange = strange or f"the neighbours that EXAFS names ({', '.join(new)}) are hardly any that its model has seen"
     if strange:
@@ -115,9 +116,8 @@ def infer_both(family: FamilyBundle, xanes: Spectrum, exafs: Spectrum, elements_
         probability, calibration = compose(pool.composition, probability, absorber, elements_present)
     named, whole = calibration.named(probability), calibration.whole(probability)
     neighbours = neighbour_answer(probability[0], named[0], whole[0], calibration.coverage, outside)
-    said, beside, outside = far.ask(exafs, xanes)
-    value, expected = distances(estimates(far, said, beside))
-    return merge_inverse(neighbours, distance_answer(value[0], expected[0], distances.calibration, outside))
+    value, expected = distances(estimates(far, lengths, other))
+    return merge_inverse(neighbours, distance_answer(value[0], expected[0], distances.calibration, beyond))
 
 
 def evidence(exafs: Prediction, xanes: Prediction) -> Evidence:
@@ -206,6 +206,7 @@ def join_models(folder: Path, pairs: Dataset) -> dict[str, dict[str, dict[str, d
         card = models.exafs.card
         card[POOL] = {**asdict(content), "with": card_hash(models.xanes), "pairs": made_of, "metrics": metrics[card["task"]]}
         (folder / models.exafs.task.label / CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    list_materials(folder, pairs.materials)
     return metrics
 
 

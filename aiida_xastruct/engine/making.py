@@ -156,17 +156,10 @@ def _train(options: argparse.Namespace) -> None:
 
 def _read_config(path: Path, dataset: Path | None) -> tuple[Path, FamilyConfig]:
     """The dataset and the configuration that a file names; `dataset` wins over the file's own."""
-    import yaml
-
-    from .configuration import FamilyConfig
+    from .configuration import FamilyConfig, read_content
     from .errors import DatasetError
 
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise DatasetError(f"{path} is not YAML ({str(error).splitlines()[0]}); mend it.") from error
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path} must hold a mapping of keys to values.")
+    content = read_content(path)
     named = content.pop("dataset", None)
     found = dataset or (path.parent / named if named else None)
     if found is None:

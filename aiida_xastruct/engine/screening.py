@@ -5,11 +5,9 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterable
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import XastructError
-from .feff.deck import resolve_edge
+from .feff.deck import has_edge
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +37,7 @@ def neediest(tables: Iterable[tuple[str, pa.Table]], most: int) -> list[Wanted]:
     order = 0
     for chunk, table in tables:
         for row in table.select(list(COLUMNS)).to_pylist():
-            if not row["needs_reference"] or not _feff_knows(row["absorber"]):
+            if not row["needs_reference"] or not has_edge(row["absorber"]):
                 continue
             need = max(row["uncertainty"] / row["threshold"], row["domain_score"])
             order -= 1  # of two that need it alike the first
@@ -49,15 +47,6 @@ def neediest(tables: Iterable[tuple[str, pa.Table]], most: int) -> list[Wanted]:
             elif best:
                 heapq.heappushpop(best, item)
     return [wanted for _, _, wanted in sorted(best, key=lambda item: -item[1])]
-
-
-@cache
-def _feff_knows(element: str) -> bool:
-    try:
-        resolve_edge(element)
-    except XastructError:
-        return False
-    return True
 
 
 def jobs(wanted: Iterable[Wanted], most: int) -> list[dict[str, Any]]:

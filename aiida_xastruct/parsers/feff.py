@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiida import orm
 from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
 from ..data.spectrum import SpectrumData
+from .folder import ParsesFolder
 
 if TYPE_CHECKING:
     from ..engine.feff.outcome import Request
 
 
-class FeffParser(Parser):
+class FeffParser(ParsesFolder, Parser):
     """Parser of `FeffCalculation`."""
 
-    def parse(self, **kwargs: Any) -> ExitCode | None:
+    def parse_folder(self, folder: Path) -> ExitCode | None:
         """Attach `spectrum` and `output_parameters`, or say why there is no spectrum."""
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            self.retrieved.copy_tree(folder)
-            return self._parse_folder(folder)
-
-    def _parse_folder(self, folder: Path) -> ExitCode | None:
         from ..engine.feff.outcome import judge
 
         outcome = judge(folder, self._asked, self.node.get_scheduler_stderr() or "", stopped_by_scheduler(self.node))

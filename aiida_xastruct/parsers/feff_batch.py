@@ -16,31 +16,22 @@ from ..calculations.feff_batch import FeffBatchCalculation, crystals, folder_of
 from ..data.spectra import SiteSpectrum, SpectraData
 from ..data.spectrum import SpectrumData
 from .feff import stopped_by_scheduler
+from .folder import ParsesFolder
 
 if TYPE_CHECKING:
     from ..engine.feff.outcome import Outcome
 
 
-class FeffBatchParser(Parser):
+class FeffBatchParser(ParsesFolder, Parser):
     """Parser of `FeffBatchCalculation`."""
 
-    def parse(self, **kwargs: Any) -> ExitCode | None:
+    def parse_folder(self, folder: Path) -> ExitCode | None:
         """Attach `spectra` or `collection`, and `statuses`, and say how many sites failed."""
-        import tempfile
-
-        from ..engine.feff.batch import ARCHIVE_FILE, unpack
-
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            self.retrieved.copy_tree(folder)
-            unpack(folder / ARCHIVE_FILE, folder)
-            return self._parse_folder(folder)
-
-    def _parse_folder(self, folder: Path) -> ExitCode | None:
-        from ..engine.feff.batch import read_report
+        from ..engine.feff.batch import ARCHIVE_FILE, read_report, unpack
         from ..engine.feff.outcome import Outcome, judge
         from ..engine.structure import multiplicities, symbol
 
+        unpack(folder / ARCHIVE_FILE, folder)
         inputs = {name: getattr(self.node.inputs, name) for name in self.node.inputs}  # each look is a query
         parameters = feff_parameters(inputs.get("parameters"))
         refused = json.loads(self.node.base.repository.get_object_content(FeffBatchCalculation.REFUSED))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..calculations.train import STATE, TrainCalculation, effective_config
 from ..engine.errors import ModelError
 from ..groups.family import models_of
 from .feff import stopped_by_scheduler
+from .folder import ParsesFolder
 
 #: Exit code of each end that a training reports of itself.
 _LABELS = {
@@ -29,17 +29,11 @@ _LABELS = {
 }
 
 
-class TrainParser(Parser):
+class TrainParser(ParsesFolder, Parser):
     """Parser of `TrainCalculation`."""
 
-    def parse(self, **kwargs: Any) -> ExitCode | None:
+    def parse_folder(self, folder: Path) -> ExitCode | None:
         """Attach `models` and `report`, and say what stopped the training."""
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            self.retrieved.copy_tree(folder)
-            return self._parse_folder(folder)
-
-    def _parse_folder(self, folder: Path) -> ExitCode | None:
         from ..engine.watch import read_log
 
         family = folder / TrainCalculation.FAMILY

@@ -7,9 +7,10 @@ from typing import Any
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, WorkChain
 from aiida.orm import Dict, List, Str
 
+from ..data.model import KINDS
 from ..data.spectrum import SpectrumData
 from ..engine.errors import XastructError
-from .inputs import KINDS, find_family
+from .inputs import find_family
 
 
 class InferWorkChain(WorkChain):

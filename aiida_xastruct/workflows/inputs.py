@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aiida.orm import Str
-
-from ..data.model import KINDS
 from ..engine.errors import ModelError
 
 if TYPE_CHECKING:
     from ..groups.family import ModelFamily
-
-
-def check_kind(value: Str | None, _: Any) -> str | None:
-    """Refuse another kind of spectrum than XANES and EXAFS."""
-    if value is not None and value.value not in KINDS:
-        return f"kind is {value.value!r}; use one of {', '.join(KINDS)}."
-    return None
 
 
 def find_family(label: str | None) -> ModelFamily:

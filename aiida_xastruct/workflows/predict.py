@@ -7,9 +7,10 @@ from typing import Any
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, if_
 from aiida.orm import AbstractCode, Dict, List, Str, StructureData
 
+from ..calculations.checks import check_kind
 from ..data.spectrum import SpectrumData
 from ..engine.errors import XastructError
-from .inputs import check_kind, find_family
+from .inputs import find_family
 
 FALLBACKS = ("on", "off", "always")
 PROTOCOLS = ("fast", "balanced", "stringent")

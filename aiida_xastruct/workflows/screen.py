@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -13,7 +12,8 @@ from aiida.common.links import LinkType
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ProcessState, WorkChain, while_
 from aiida.orm import AbstractCode, ArrayData, CalcFunctionNode, Dict, Int, ProcessNode, SinglefileData, Str, to_aiida_type
 
-from ..calculations.feff_batch import FeffBatchCalculation, cores
+from ..calculations.checks import check_kind
+from ..calculations.feff_batch import FeffBatchCalculation
 from ..calculations.functions.merge_batches import merge_batches
 from ..calculations.functions.predict_batch import predict_batch, using
 from ..calculations.predict import PredictCalculation
@@ -21,8 +21,8 @@ from ..data.spectrum import SpectrumData
 from ..data.table import TableData
 from ..engine import ALGORITHM_VERSION
 from ..engine.errors import XastructError
-from .feff.crystal import SITES_PER_JOB, SITES_PER_WALLCLOCK
-from .inputs import check_kind, find_family
+from .feff.crystal import SITES_PER_JOB, pack_seconds
+from .inputs import find_family
 
 #: Crystals in a chunk. A chunk costs AiiDA half a second, and is what a daemon that is killed has to begin again; its features are kept
 #: all the same where there is a cache.
@@ -227,19 +227,19 @@ class ScreenWorkChain(WorkChain):
             self.to_context(**{f"feff_{job['label']}": self._process_of(f"feff_{job['label']}") or self.submit(self._feff_builder(job))})
 
     def _feff_builder(self, job: Mapping[str, Any]) -> ProcessBuilder:
-        from .feff.base import _protocols
+        from .feff.base import FeffBaseWorkChain
 
-        chosen = _protocols()["protocols"][self.inputs.protocol.value]
+        chosen, _ = FeffBaseWorkChain.choose_protocol(self.inputs.protocol.value, None)
         overrides = self.inputs.feff.get_dict() if "feff" in self.inputs else {}
         seconds = overrides.get("max_wallclock_seconds", chosen["max_wallclock_seconds"])
         options = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, **overrides.get("options", {})}
-        rounds = math.ceil(sum(map(len, job["sites"].values())) / cores(options["resources"]))
+        sites = sum(map(len, job["sites"].values()))
         builder = FeffBatchCalculation.get_builder()
         builder.code, builder.structures = self.inputs.code, self.inputs.structures[job["chunk"]]
         builder.sites = Dict(dict(job["sites"]))
         builder.parameters = Dict({**chosen["parameters"], "kind": self.inputs.kind.value, **overrides.get("parameters", {})})
         builder.site_seconds = Int(max(1, seconds // 4))
-        builder.metadata.options = {**options, "max_wallclock_seconds": seconds * math.ceil(rounds / SITES_PER_WALLCLOCK)}
+        builder.metadata.options = {**options, "max_wallclock_seconds": pack_seconds(seconds, sites, options["resources"])}
         builder.metadata.call_link_label = f"feff_{job['label']}"
         return builder
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
-from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, process_handler, while_
+from aiida.engine import ProcessHandlerReport, process_handler, while_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from ..calculations.train import TrainCalculation
 from ..data.dataset import DatasetData
+from .recovery import ProtocolRestartWorkChain
 
 _CODES = TrainCalculation.exit_codes
 
@@ -25,11 +26,8 @@ SLOWER = 4.0
 #: Jobs of one training, unless `max_iterations` says otherwise.
 MAX_JOBS = 20
 
-#: What a protocol may be overridden in.
-OVERRIDES = ("config", "max_iterations", "options")
 
-
-class TrainWorkChain(BaseRestartWorkChain):
+class TrainWorkChain(ProtocolRestartWorkChain):
     """Train a family of models with restarts.
 
     A job that ran out of time or was killed goes on from what it left, as often as `max_iterations` allows while epochs are gained. Where
@@ -39,6 +37,8 @@ class TrainWorkChain(BaseRestartWorkChain):
     """
 
     _process_class = TrainCalculation
+    PROTOCOLS = Path(__file__).parent / "train_protocols.yaml"
+    OVERRIDES = ("config", "max_iterations", "options")
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
@@ -57,11 +57,6 @@ class TrainWorkChain(BaseRestartWorkChain):
         spec.exit_code(305, "ERROR_OUT_OF_MEMORY", message="memory is short even for steps of {size} sites: {reason}")
         spec.exit_code(306, "ERROR_DIVERGED", message="the training diverged at a quarter of the learning rate too: {reason}")
         spec.exit_code(307, "ERROR_NO_PROGRESS", message="the last job ended no epoch; allow more than {seconds} s of wall time: {reason}")
-
-    @classmethod
-    def get_protocols(cls) -> dict[str, str]:
-        """Names of the protocols and what each means."""
-        return {name: str(content["description"]) for name, content in _protocols()["protocols"].items()}
 
     @classmethod
     def get_builder_from_protocol(
@@ -91,14 +86,8 @@ class TrainWorkChain(BaseRestartWorkChain):
         Raises:
             ValueError: for an unknown protocol or override.
         """
-        content = _protocols()
-        name = protocol or content["default"]
-        if name not in content["protocols"]:
-            raise ValueError(f"the protocol {name!r} is unknown; use one of {', '.join(content['protocols'])}.")
-        given = dict(overrides or {})
-        if unknown := sorted(set(given) - set(OVERRIDES)):
-            raise ValueError(f"the override {unknown[0]!r} is unknown; use {', '.join(OVERRIDES)}.")
-        config = _merged(content["protocols"][name]["config"], given.get("config", {}))
+        chosen, given = cls.choose_protocol(protocol, overrides)
+        config = _merged(chosen["config"], given.get("config", {}))
         builder = cls.get_builder()
         builder.train.code = code
         builder.train.dataset = dataset
@@ -107,9 +96,7 @@ class TrainWorkChain(BaseRestartWorkChain):
             if value is not None:
                 builder.train[port] = value
         builder.train.monitors = {"loss": orm.Dict({"entry_point": "xastruct.training_loss", "minimum_poll_interval": 30})}
-        resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
-        seconds = content["protocols"][name]["max_wallclock_seconds"]
-        builder.train.metadata.options = {"resources": resources, "max_wallclock_seconds": seconds, **given.get("options", {})}
+        builder.train.metadata.options = cls.job_options(chosen["max_wallclock_seconds"], given)
         if "max_iterations" in given:
             builder.max_iterations = orm.Int(given["max_iterations"])
         return builder
@@ -118,7 +105,6 @@ class TrainWorkChain(BaseRestartWorkChain):
         """Take the inputs; handlers change them from there."""
         super().setup()
         self.ctx.inputs = self.exposed_inputs(TrainCalculation, namespace="train")
-        self.ctx.tries = {}
         self.ctx.epochs = 0
 
     @process_handler(priority=600, exit_codes=[_CODES.ERROR_INPUT_REFUSED, _CODES.ERROR_DATASET_UNFIT, _CODES.ERROR_ALGORITHM_VERSION])
@@ -199,11 +185,6 @@ class TrainWorkChain(BaseRestartWorkChain):
         self.report(f"TrainCalculation<{node.pk}>: {_reason(node)} Again with {words}.")
         return ProcessHandlerReport(True)
 
-    def _count(self, name: str) -> int:
-        """How often a handler has run, this time included."""
-        self.ctx.tries = {**self.ctx.tries, name: self.ctx.tries.get(name, 0) + 1}
-        return int(self.ctx.tries[name])
-
     def _give_up(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         return ProcessHandlerReport(True, self.exit_codes.ERROR_UNRECOVERABLE.format(reason=_reason(node)))
 
@@ -227,10 +208,3 @@ def _merged(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
         inner = merged.get(key)
         merged[key] = _merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def _protocols() -> dict[str, Any]:
-    import yaml
-
-    content: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "train_protocols.yaml").read_text())
-    return content

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import sqlite3
 
 import numpy as np
 import pytest
 
 from aiida_xastruct.engine import batch as module
-from aiida_xastruct.engine.batch import energy_grid, predict_batch, read_facts
+from aiida_xastruct.engine.batch import energy_grid, predict_batch
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.errors import CacheError, ModelError, StructureError
 from aiida_xastruct.engine.sitecache import SiteCache
@@ -91,7 +92,13 @@ def test_what_is_saved_is_what_was_found(family, entries, tmp_path):
     found.save(tmp_path)
     assert pq.read_table(tmp_path / "table.parquet").equals(found.table())
     np.testing.assert_array_equal(np.load(tmp_path / "mu.npy"), found.mu)
-    assert read_facts(tmp_path) == {"algorithm_version": module.ALGORITHM_VERSION["forward"], "kind": "EXAFS", "rows": 3, "spectra": 3}
+    facts = json.loads((tmp_path / "batch.json").read_text())
+    assert facts == {
+        "algorithm_version": module.ALGORITHM_VERSION["forward"],
+        "kind": "EXAFS",
+        "rows": 3,
+        "spectra": 3,
+    }
 
 
 def test_an_empty_batch_is_an_empty_table(family):

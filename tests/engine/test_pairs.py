@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aiida_xastruct.engine.bundle import POOL, FamilyBundle
+from aiida_xastruct.engine.bundle import MATERIALS, POOL, FamilyBundle
 from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import GRIDS, Dataset, Holdout, part_of
 from aiida_xastruct.engine.errors import DatasetError, ModelError, SpectrumError
@@ -107,3 +107,16 @@ def test_a_family_that_was_not_joined_says_so(joined, tmp_path, refused):
         infer_both(FamilyBundle.load(tmp_path / "family"), *both_spectra(pairs, 0))
     with refused(DatasetError, "split seed"):
         join_models(tmp_path / "family", dataset)
+
+
+def test_a_family_lists_the_materials_that_it_was_joined_on(joined, tmp_path):
+    """What a family was calibrated on is in its list too, which is what the hold-out is checked against."""
+    folder, dataset, pairs, _ = joined
+    shutil.copytree(folder, tmp_path / "family")
+    listed = tmp_path / "family" / MATERIALS
+    before = listed.read_text()
+    further = [{**material, "source_id": f"further-{index}"} for index, material in enumerate(pairs.materials)]
+    join_models(tmp_path / "family", Dataset(further, pairs.engines, pairs.tables))
+    lines = listed.read_text().splitlines()
+    assert set(before.splitlines()) < set(lines)
+    assert len(lines) == len(set(lines)) == len(dataset.materials) + len(further)

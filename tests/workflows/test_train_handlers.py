@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 from aiida import orm
-from aiida.common import LinkType
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
-from plumpy.process_states import ProcessState
 
 from aiida_xastruct.calculations.train import TrainCalculation
 from aiida_xastruct.data.dataset import DatasetData
 from aiida_xastruct.workflows.train import TrainWorkChain
+
+from .handlers import inspect_ended
 
 CODES, EXIT = TrainCalculation.exit_codes, TrainWorkChain.exit_codes
 CONFIG = {"training": {"learning_rate": 0.002}, "training_of": {"forward-XANES": {"batch_size": 10, "learning_rate": 0.004, "epochs": 3}}}
@@ -42,20 +42,16 @@ def finish(aiida_localhost):
     """Function: the workflow inspects a job that ended with an exit code after so many epochs; the code it returns, None to run again."""
 
     def end(process: TrainWorkChain, name: str, epochs: int = 0):
-        code = getattr(CODES, name)
         node = orm.CalcJobNode(process_type="aiida.calculations:xastruct.train", computer=aiida_localhost)
-        node.set_process_state(ProcessState.FINISHED)
-        node.set_exit_status(code.status)
-        node.set_exit_message(code.message)
-        node.store()
-        remote = orm.RemoteData(computer=aiida_localhost, remote_path=f"/scratch/{node.pk}")
-        for label, value in {"report": orm.Dict({"epochs_done": epochs}), "remote_folder": remote}.items():
-            value.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label=label)
-            value.store()
-        process.ctx.children = [*process.ctx.get("children", []), node]
-        process.ctx.iteration = len(process.ctx.children)
-        answer = process.inspect_process()
-        return None if answer is None or answer.status == 0 else answer
+        return inspect_ended(
+            process,
+            getattr(CODES, name),
+            node,
+            lambda node: {
+                "report": orm.Dict({"epochs_done": epochs}),
+                "remote_folder": orm.RemoteData(computer=aiida_localhost, remote_path=f"/scratch/{node.pk}"),
+            },
+        )
 
     return end
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from pymatgen.core import Structure
 
-from ..errors import FeffError
+from ..errors import FeffError, XastructError
 from ..spectrum import Kind, atomic_number, edge_of, tabulated_edge
 from ..structure import check_structure, symbol
 from .cluster import Cluster, build_cluster
@@ -38,6 +40,16 @@ def resolve_edge(absorber: str, edge: str = "") -> str:
     if energy < LOWEST_EDGE:
         raise FeffError(f"the {chosen} edge of {absorber} is at {energy:.0f} eV, where there is no core level; pick a deeper edge.")
     return chosen
+
+
+@cache
+def has_edge(element: str) -> bool:
+    """Whether FEFF computes an edge of an element that is measured; not of H and He."""
+    try:
+        resolve_edge(element)
+    except XastructError:
+        return False
+    return True
 
 
 def write_deck(structure: Structure, site: int, parameters: FeffParameters) -> str:

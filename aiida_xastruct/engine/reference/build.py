@@ -21,7 +21,7 @@ from .compute import compute_record
 from .library import default_library, library_keys, read_reference, shards
 from .order import Excluded, RoundRobin, Task
 from .sources import Source, open_source
-from .state import FAILURES, RECORDS, REJECTED, Key, State
+from .state import FAILURES, RECORDS, REJECTED, Key, State, key_of
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Progress:
 def build(state: State, options: BuildOptions, report: Callable[[Progress], None] | None = None) -> Progress:
     """Compute sites until the source is exhausted, `limit` is reached, or the process is told to stop (SIGTERM, SIGINT).
 
-    Where both kinds are asked for, a site with XANES gets its EXAFS too, which costs a fiftieth: only sites that have both say what the
-    two tell together.
+    Where both kinds are asked for, a site with XANES gets its EXAFS too, which costs little beside it: only sites that have both say what
+    the two tell together.
 
     Args:
         state: the folder that records go to; what it holds already is skipped, failures too.
@@ -208,11 +208,13 @@ def _companions(state: State, options: BuildOptions, known: set[Key]) -> deque[T
     found: deque[Task] = deque()
     if options.source != "amcsd":
         return found
+    alone = {key for key in known if key[4] == "XANES" and (*key[:4], "EXAFS") not in known}
+    if not alone:
+        return found
     collection, excluded = open_source(options.source), Excluded.read(list(options.exclude))
     held = read_reference(options.library, ("XANES",)) if options.library is not None and shards(options.library) else iter(())
-    records = [vars(record) for record in held] + [value for value in state.lines(RECORDS) if value["kind"] == "XANES"]
-    for record in records:
-        if record["source"] == options.source and not _left_out(str(record["source_id"]), collection, excluded):
+    for record in [vars(record) for record in held] + [value for value in state.lines(RECORDS) if value["kind"] == "XANES"]:
+        if key_of(record) in alone and not _left_out(str(record["source_id"]), collection, excluded):
             site = {name: record[name] for name in ("source_id", "site", "multiplicity", "absorber", "edge", "kind")}
             found.extend(_companion(Task(source=options.source, path=options.path, **site), known))
     return found

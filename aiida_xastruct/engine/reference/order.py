@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import XastructError
-from ..feff.deck import resolve_edge
+from ..feff.deck import has_edge, resolve_edge
 from ..structure import inequivalent_absorbers, space_group
 from .files import UNREADABLE
 from .sources import open_source
@@ -87,9 +87,7 @@ class RoundRobin:
         for source_id in by_element.pop(UNREADABLE, []):
             self._read(source_id, UNREADABLE)
         for element, ids in by_element.items():
-            try:
-                resolve_edge(element)
-            except XastructError:
+            if not has_edge(element):
                 continue
             shuffled = [value for value in ids if value not in rejected]
             generator.shuffle(shuffled)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
-from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, process_handler, while_
+from aiida.engine import ExitCode, ProcessHandlerReport, process_handler, while_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from ...calculations.feff import FeffCalculation
+from ..recovery import ProtocolRestartWorkChain
 
 _CODES = FeffCalculation.exit_codes
 
@@ -19,7 +20,7 @@ _CODES = FeffCalculation.exit_codes
 MAX_WALLCLOCK = 24 * 3600
 
 
-class FeffBaseWorkChain(BaseRestartWorkChain):
+class FeffBaseWorkChain(ProtocolRestartWorkChain):
     """FEFF on one absorber with restarts.
 
     Every change that a handler makes to the inputs is in the report and in the `parameters` of the next calculation; the spectrum's
@@ -27,6 +28,8 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
     """
 
     _process_class = FeffCalculation
+    PROTOCOLS = Path(__file__).parent / "protocols.yaml"
+    OVERRIDES = ("parameters", "max_wallclock_seconds", "max_iterations", "options")
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
@@ -42,14 +45,7 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         )
         spec.exit_code(303, "ERROR_CANNOT_COMPUTE", message="FEFF cannot compute this absorber: {reason}")
         spec.exit_code(304, "ERROR_UNRECOVERABLE", message="FEFF failed and running it again would not help: {reason}")
-        spec.exit_code(
-            410, "WARNING_SCF_NOT_CONVERGED", message="SCF did not settle with any settings; its spectrum is attached: {reason}"
-        )
-
-    @classmethod
-    def get_protocols(cls) -> dict[str, str]:
-        """Names of the protocols and what each means."""
-        return {name: str(content["description"]) for name, content in _protocols()["protocols"].items()}
+        spec.exit_code(410, "WARNING_SCF_NOT_CONVERGED", message="SCF did not settle with any settings; its spectrum is attached: {reason}")
 
     @classmethod
     def get_builder_from_protocol(
@@ -74,24 +70,14 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         Raises:
             ValueError: for an unknown protocol or override.
         """
-        content = _protocols()
-        name = protocol or content["default"]
-        if name not in content["protocols"]:
-            raise ValueError(f"the protocol {name!r} is unknown; use one of {', '.join(content['protocols'])}.")
-        chosen = content["protocols"][name]
-        given = dict(overrides or {})
-        if unknown := set(given) - {"parameters", "max_wallclock_seconds", "max_iterations", "options"}:
-            raise ValueError(
-                f"the override {sorted(unknown)[0]!r} is unknown; use parameters, max_wallclock_seconds, max_iterations or options."
-            )
+        chosen, given = cls.choose_protocol(protocol, overrides)
         builder = cls.get_builder()
         builder.feff.code = code
         builder.feff.structure = structure
         builder.feff.site = orm.Int(site)
         builder.feff.parameters = orm.Dict({**chosen["parameters"], "kind": kind, **given.get("parameters", {})})
         seconds = given.get("max_wallclock_seconds", chosen["max_wallclock_seconds"])
-        resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
-        builder.feff.metadata.options = {"resources": resources, "max_wallclock_seconds": seconds, **given.get("options", {})}
+        builder.feff.metadata.options = cls.job_options(seconds, given)
         if "max_iterations" in given:
             builder.max_iterations = orm.Int(given["max_iterations"])
         return builder
@@ -100,7 +86,6 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         """Take the inputs; handlers change them from there."""
         super().setup()
         self.ctx.inputs = self.exposed_inputs(FeffCalculation, namespace="feff")
-        self.ctx.tries = {}
 
     def check(self) -> ExitCode | None:
         """Refuse with the reason what no settings can mend, before a job is made for it."""
@@ -199,11 +184,6 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
 
         return getattr(feff_parameters(self.ctx.inputs.get("parameters")), name)
 
-    def _count(self, name: str) -> int:
-        """How often a handler has run, this time included."""
-        self.ctx.tries = {**self.ctx.tries, name: self.ctx.tries.get(name, 0) + 1}
-        return int(self.ctx.tries[name])
-
     def _again(self, node: orm.CalcJobNode, changes: Mapping[str, Any]) -> ProcessHandlerReport:
         """Run again with changed parameters."""
         if changes:
@@ -219,10 +199,3 @@ class FeffBaseWorkChain(BaseRestartWorkChain):
         return ProcessHandlerReport(
             True, self.exit_codes.ERROR_UNRECOVERABLE.format(reason=node.exit_message or f"exit status {node.exit_status}")
         )
-
-
-def _protocols() -> dict[str, Any]:
-    import yaml
-
-    content: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yaml").read_text())
-    return content

@@ -29,6 +29,11 @@ SITES_PER_WALLCLOCK = 16
 BOTH_EDGES = "L2,3"
 
 
+def pack_seconds(seconds: int, sites: int, resources: Mapping[str, Any]) -> int:
+    """Wall time of a job of many sites of which each alone would get so many seconds; see `SITES_PER_WALLCLOCK`."""
+    return seconds * math.ceil(math.ceil(sites / cores(resources)) / SITES_PER_WALLCLOCK)
+
+
 def _check_choice(*choices: str) -> Any:
     def check(value: orm.Str | None, _: Any) -> str | None:
         if value is not None and value.value not in choices:
@@ -197,12 +202,11 @@ class FeffCrystalWorkChain(WorkChain):
         """Builder of a job of many sites, with the parameters and options that each would have alone."""
         single = self._site(edge, sites[0]).feff
         options = dict(single.metadata.options)
-        rounds = math.ceil(len(sites) / cores(options["resources"]))
         builder = FeffBatchCalculation.get_builder()
         builder.code, builder.structure, builder.parameters = self.inputs.code, self.inputs.structure, single.parameters
         builder.sites = orm.List(sites)
         builder.site_seconds = orm.Int(max(1, options["max_wallclock_seconds"] // 4))
-        seconds = options["max_wallclock_seconds"] * math.ceil(rounds / SITES_PER_WALLCLOCK)
+        seconds = pack_seconds(options["max_wallclock_seconds"], len(sites), options["resources"])
         options["max_wallclock_seconds"] = max(options["max_wallclock_seconds"], min(seconds, MAX_WALLCLOCK))
         builder.metadata.options = options
         builder.metadata.call_link_label = label

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 from aiida import orm
-from aiida.common import LinkType
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
-from plumpy.process_states import ProcessState
 from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.calculations.feff import FeffCalculation
 from aiida_xastruct.workflows.feff.base import FeffBaseWorkChain
+
+from ..handlers import inspect_ended
 
 CODES = FeffCalculation.exit_codes
 
@@ -38,19 +38,8 @@ def chain(aiida_profile_clean, aiida_code_installed):
 
 def finish(process: FeffBaseWorkChain, name: str, **outputs):
     """Let the workflow inspect a calculation that ended with an exit code; the exit code it returns, None to run again."""
-    code = getattr(CODES, name)
     node = orm.CalcJobNode(process_type="aiida.calculations:xastruct.feff")
-    node.set_process_state(ProcessState.FINISHED)
-    node.set_exit_status(code.status)
-    node.set_exit_message(code.message)
-    node.store()
-    for label, value in outputs.items():
-        value.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label=label)
-        value.store()
-    process.ctx.children = [*process.ctx.get("children", []), node]
-    process.ctx.iteration = len(process.ctx.children)
-    answer = process.inspect_process()
-    return None if answer is None or answer.status == 0 else answer
+    return inspect_ended(process, getattr(CODES, name), node, lambda _: outputs)
 
 
 def parameters(process: FeffBaseWorkChain) -> dict:
