@@ -100,10 +100,8 @@ def make_family(
             say(f"{label}: finished before this run was stopped")
             continue
         if label in keep:
-            if is_first_process():
-                if POOL in ModelBundle.load(folder / label).card:
-                    say(f"{label}: how to weigh it against XANES is to be found anew; run `xastruct join {folder}`")
-                calibrate_anew(folder / label, dataset, config, data_hash)
+            if is_first_process() and calibrate_anew(folder / label, dataset, config, data_hash):
+                say(f"{label}: how to weigh it against XANES is to be found anew; run `xastruct join {folder}`")
             wait_for_all()
             bundle = ModelBundle.load(folder / label)
         else:
@@ -191,8 +189,11 @@ def learned_as(task: Task) -> Task:
 _LEARNED = ("architecture", "elements", "edges", "training", "training_data_hash", "training_sites")
 
 
-def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_hash: str) -> None:
+def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_hash: str) -> bool:
     """Calibrate and measure the networks of a model on another dataset; its card goes on saying what they learned from.
+
+    Returns:
+        whether the card said how to weigh the model against that of XANES, which it does no longer.
 
     Raises:
         ModelError: if the folder holds no model.
@@ -210,6 +211,7 @@ def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_ha
     bundle = finish_model(Ensemble.load(folder / WEIGHTS, task, architecture), dataset, config, losses, data_hash, folder)
     bundle.card.update(learned, calibration_data_hash=data_hash)
     bundle.save(folder)
+    return POOL in card
 
 
 def finish_model(

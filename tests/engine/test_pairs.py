@@ -120,3 +120,15 @@ def test_a_family_lists_the_materials_that_it_was_joined_on(joined, tmp_path):
     lines = listed.read_text().splitlines()
     assert set(before.splitlines()) < set(lines)
     assert len(lines) == len(set(lines)) == len(dataset.materials) + len(further)
+
+
+def test_a_model_that_is_calibrated_anew_is_joined_anew(joined, tiny_config, tmp_path):
+    folder, dataset, pairs, _ = joined
+    shutil.copytree(folder, tmp_path / "family")
+    said = []
+    config = FamilyConfig(**{**vars(tiny_config), "tasks": ("forward-EXAFS", "distance-EXAFS")})
+    make_family(dataset, config, tmp_path / "family", said.append, keep=config.tasks)
+    assert [line for line in said if "xastruct join" in line and line.startswith("distance-EXAFS")]
+    assert not [line for line in said if "xastruct join" in line and line.startswith("forward-EXAFS")]
+    with pytest.raises(ModelError, match="xastruct join"):
+        infer_both(FamilyBundle.load(tmp_path / "family"), *both_spectra(pairs, 0))
