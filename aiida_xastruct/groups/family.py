@@ -20,6 +20,9 @@ from ..engine.errors import ModelError
 
 MANIFEST = "family.json"
 
+#: Lists every material that a family has seen; the engine writes it.
+MATERIALS = "materials.txt"
+
 #: Where the package keeps the family that it ships.
 SHIPPED = Path(__file__).parent.parent / "pretrained" / "default"
 
@@ -63,6 +66,11 @@ class ModelFamily(Group):
         for node, path in zip(nodes, models, strict=True):
             if node.name != path.name:
                 raise ModelError(f"{path} holds a {node.name} model by its card; name the folder so.")
+        return cls._make(nodes, manifest, digest, label, description)
+
+    @classmethod
+    def _make(cls, nodes: Sequence[ModelData], manifest: str, digest: str, label: str, description: str) -> ModelFamily:
+        """A stored group of models, with all of them or not at all."""
         group = cls(label=label, description=description, extras={cls._KEY_MANIFEST: manifest, cls._KEY_HASH: digest})
         try:
             with group.backend.transaction():
@@ -166,10 +174,18 @@ def write_family(folder: Path, models: Sequence[ModelData], manifest: Mapping[st
         model.base.repository.copy_tree(target)
         shared = target / SHARED
         if shared.is_dir():
-            shutil.copytree(shared, folder, dirs_exist_ok=True)
+            _share(shared, folder)
             shutil.rmtree(shared)
     (folder / MANIFEST).write_text(manifest if isinstance(manifest, str) else json.dumps(manifest, indent=1) + "\n")
     return folder
+
+
+def _share(shared: Path, folder: Path) -> None:
+    """Copy files that a model has in common with others; what models of two trainings have seen, the family has seen all of."""
+    seen, more = folder / MATERIALS, shared / MATERIALS
+    if seen.is_file() and more.is_file():
+        more.write_text("".join(sorted({*seen.read_text().splitlines(keepends=True), *more.read_text().splitlines(keepends=True)})))
+    shutil.copytree(shared, folder, dirs_exist_ok=True)
 
 
 def models_of(folder: Path, names: Collection[str] | None = None) -> dict[str, ModelData]:
@@ -198,10 +214,12 @@ def install_models(models: Mapping[str, ModelData] | Any, manifest: Mapping[str,
     Raises:
         ModelError: if the label belongs to another family.
     """
+    nodes, text = [models[key] for key in models], json.dumps(manifest, indent=1, sort_keys=True) + "\n"
     with tempfile.TemporaryDirectory(prefix="xastruct-family-") as name:
         # As the engine writes it: the family's hash is that of its files.
-        folder = write_family(Path(name), [models[key] for key in models], json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-        return ModelFamily.install(folder, label, description)
+        digest = content_hash(write_family(Path(name), nodes, text))
+    # The nodes themselves, whose provenance is known: a folder does not say which of the files that its models share came with which.
+    return ModelFamily._find(label, digest) or ModelFamily._make(nodes, text, digest, label, description)
 
 
 def load_default_family() -> ModelFamily:

@@ -12,7 +12,7 @@ from aiida.orm import Group, Int, QueryBuilder
 from aiida_xastruct.data.model import ModelData
 from aiida_xastruct.engine.content import content_hash
 from aiida_xastruct.engine.errors import ModelError
-from aiida_xastruct.groups.family import ModelFamily
+from aiida_xastruct.groups.family import ModelFamily, install_models
 
 pytestmark = pytest.mark.usefixtures("aiida_profile_clean")
 
@@ -99,7 +99,7 @@ from pathlib import Path
 from aiida import load_profile
 load_profile(sys.argv[1])
 from aiida_xastruct.data.model import ModelData
-from aiida_xastruct.groups.family import ModelFamily
+from aiida_xastruct.groups.family import ModelFamily, install_models
 if sys.argv[4] == "killed":
     import os, signal
     store = ModelData.store
@@ -149,3 +149,14 @@ def test_family_is_loaded_as_its_own_class(family_folder):
     family = ModelFamily.install(family_folder, "tiny")
     assert type(Group.collection.get(id=family.pk)) is ModelFamily
     assert family.type_string == "xastruct.family"
+
+
+def test_a_family_of_two_trainings_has_seen_what_either_has(tmp_path, write_family):
+    for name, seed, materials in (("old", 0, "a\nb\n"), ("new", 1, "b\nc\n")):
+        (write_family(tmp_path / name, seed) / "materials.txt").write_text(materials)
+    old, new = (ModelFamily.install(tmp_path / name, name) for name in ("old", "new"))
+    models = {"forward": new.get_model("forward", "XANES"), "distance": old.get_model("distance", "EXAFS")}
+    joined = install_models(models, {"name": "joined"}, "joined")
+    assert {model.uuid for model in joined.nodes} == {model.uuid for model in models.values()}
+    assert (joined.export(tmp_path / "out") / "materials.txt").read_text() == "a\nb\nc\n"
+    assert content_hash(tmp_path / "out") == joined.content_hash
