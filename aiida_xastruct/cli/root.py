@@ -10,6 +10,7 @@ from .group import LazyCommand, XastructGroup
 COMMANDS = {
     "compare": LazyCommand("aiida_xastruct.cli.compare:compare", "Measure how alike two spectra are."),
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
+    "improve": LazyCommand("aiida_xastruct.cli.improve:improve", "Let FEFF teach a model what it knows least."),
     "infer": LazyCommand("aiida_xastruct.cli.infer:infer", "Infer the nearest neighbours behind a spectrum."),
     "predict": LazyCommand("aiida_xastruct.cli.predict:predict", "Predict the spectrum of an element in a crystal."),
     "query": LazyCommand("aiida_xastruct.cli.query:query", "Find answers, and what stands behind them."),

@@ -85,13 +85,13 @@ def screen(
         found = QueryBuilder().append(WorkChainNode, filters=filters).first(flat=True)
         if found is None:
             raise XastructError(f"<{resume}> is no screening; `verdi process list -a -L ScreenWorkChain` shows those there are.")
-        with _bar(None):
+        with bar(None):
             _, node = go_on(cast(WorkChainNode, found))
         _show(node, as_json)
         return
     goal = _target(target, absorber) if target else None
     element = absorber or (goal.absorber if goal is not None else "")
-    chunks = _chunks(sources, element, chunk_size or CHUNK, limit)
+    chunks = chunks_of(sources, element, chunk_size or CHUNK, limit)
     if code is None and max_reference_runs:
         from ..tools.codes import bundled_feff_code
 
@@ -102,13 +102,13 @@ def screen(
         "max_reference_runs": max_reference_runs or None, "protocol": protocol, "predict_code": predict_code, "cores": cores,
         "cache": str(cache.absolute()) if cache else None,
     }  # fmt: skip
-    with _bar(total):
+    with bar(total):
         _, node = launch(lambda: ScreenWorkChain.get_builder_from_chunks(chunks, **inputs), daemon)
     if not daemon:
         _show(node, as_json)
 
 
-def _chunks(sources: tuple[str, ...], absorber: str, size: int, limit: int | None) -> list[SinglefileData]:
+def chunks_of(sources: tuple[str, ...], absorber: str, size: int, limit: int | None) -> list[SinglefileData]:
     """Stored chunks of the crystals of all sources.
 
     Raises:
@@ -146,7 +146,7 @@ def _target(text: str, absorber: str | None) -> SpectrumData:
 
 
 @contextmanager
-def _bar(total: int | None) -> Iterator[None]:
+def bar(total: int | None) -> Iterator[None]:
     """A bar on the standard error that shows each crystal, while batches are predicted here."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -13,13 +13,14 @@ facility location function. It is submodular, so that taking the site that adds 
 that a model is judged by is a mean of e^2.
 
 k(i, j) = exp(-d^2 / (2 l^2)), d the distance on the axes by which the model's domain is judged (`models.domain`), and l the median distance
-of a candidate from the nearest site of the training set.
+of a candidate from the nearest site of the training set; times `OTHER_ABSORBER` where the absorbers differ, as a spectrum of one teaches of
+another how neighbours scatter, but not its own phase and losses.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,9 @@ from .spectrum import atomic_number, edge_of, multiplets
 #: Raised by a change that alters which sites are chosen; a stored input of every choice.
 ACQUISITION_VERSION = "1"
 
+#: How alike two sites of different absorbers in the same surroundings are.
+OTHER_ABSORBER = 0.3
+
 #: Candidates, drawn with seed 0 where there are more, that the others are judged by: memory is candidates times this.
 JUDGES = 3000
 
@@ -51,16 +55,26 @@ class Candidates:
 
     Attributes:
         place: (n, p) where each lies, as `places` gives it.
+        absorber: (n,) atomic numbers.
         expected: (n,) error that the model expects of its own answer.
         group: (n,) label of each one's group of reduced formula and prototype.
     """
 
     place: Array
+    absorber: NDArray[np.int64]
     expected: Array
     group: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.expected)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Sites of the training set: (m, p) `place` and (m,) `absorber`."""
+
+    place: Array
+    absorber: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,63 +99,66 @@ def places(model: ModelBundle, features: NDArray[np.float32]) -> Array:
     return np.asarray(((position - model.domain.centre) @ model.domain.axes).numpy(), dtype=np.float64)
 
 
-def choose(candidates: Candidates, known: Array, count: int, per_group: int = 1) -> Choice:
+def choose(candidates: Candidates, known: Known, count: int, per_group: int = 1) -> Choice:
     """The sites that cover most of the expected error; see the module. The same input gives the same choice.
 
     Args:
         candidates: sites that may be chosen.
-        known: (m, p) places of the sites of the training set.
+        known: sites of the training set.
         count: sites wanted; fewer are chosen where the groups do not give as many.
         per_group: sites of one group at most.
 
     Raises:
         DatasetError: if there is no candidate, nothing known, or a number below one.
     """
-    if not len(candidates) or not len(known):
+    if not len(candidates) or not len(known.place):
         raise DatasetError("there are no candidates, or no sites that the model knows, so nothing can be chosen; give both.")
     if count < 1 or per_group < 1:
         raise DatasetError(f"{count} sites, {per_group} of a group, are asked for; give 1 or more.")
-    place = candidates.place
     judges = np.arange(len(candidates))
     if len(judges) > JUDGES:
         judges = np.sort(np.random.default_rng(0).choice(judges, JUDGES, replace=False))
-    square = _nearest(place[judges], known)
+    place, z = candidates.place[judges], candidates.absorber[judges]
     # Where every candidate has a twin in the training set, any length tells them apart as little.
-    length = float(np.median(np.sqrt(square))) or 1.0
-    covered = np.exp(-square / (2.0 * length**2))
+    length = float(np.median(np.sqrt(_of_blocks(lambda rows: _squares(place[rows], known.place).min(axis=1), len(judges))))) or 1.0
+
+    def likeness(one: Array, absorber: NDArray[np.int64]) -> Array:
+        """(n, judges) of sites with each judge."""
+        alike = np.exp(-_squares(one, place) / (2.0 * length**2))
+        return np.asarray(alike * np.where(absorber[:, None] == z, 1.0, OTHER_ABSORBER))
+
+    covered = np.zeros(len(judges))
+    for start in range(0, len(known.place), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        covered = np.maximum(covered, likeness(known.place[rows], known.absorber[rows]).max(axis=0))
     weight = candidates.expected[judges] ** 2
     weight = weight / weight.sum()
 
-    def likeness(rows: NDArray[np.int64] | slice) -> Array:
-        return np.asarray(np.exp(-_squares(place[rows], place[judges]) / (2.0 * length**2)))
-
     before = float(weight @ covered)
     # What a site adds never grows as others are chosen, so only those that looked best are looked at again (Minoux, 1978).
-    first = [
-        gain
-        for start in range(0, len(candidates), _BLOCK)
-        for gain in np.maximum(likeness(slice(start, start + _BLOCK)) - covered, 0.0) @ weight
-    ]
-    queue = [(-gain, row) for row, gain in enumerate(first)]
+    first = _of_blocks(
+        lambda rows: np.maximum(likeness(candidates.place[rows], candidates.absorber[rows]) - covered, 0.0) @ weight, len(candidates)
+    )
+    queue = [(-float(gain), row) for row, gain in enumerate(first)]
     heapq.heapify(queue)
-    rows: list[int] = []
+    chosen: list[int] = []
     gains: list[float] = []
     taken: dict[str, int] = {}
-    while queue and len(rows) < count:
+    while queue and len(chosen) < count:
         _, row = heapq.heappop(queue)
         group = str(candidates.group[row])
         if taken.get(group, 0) >= per_group:
             continue
-        alike = likeness(np.array([row]))[0]
+        alike = likeness(candidates.place[row : row + 1], candidates.absorber[row : row + 1])[0]
         gain = float(np.maximum(alike - covered, 0.0) @ weight)
         if queue and (-gain, row) > queue[0]:
             heapq.heappush(queue, (-gain, row))
             continue
-        rows.append(row)
+        chosen.append(row)
         gains.append(gain)
         taken[group] = taken.get(group, 0) + 1
         covered = np.maximum(covered, alike)
-    return Choice(np.array(rows, dtype=np.int64), np.array(gains), (before, float(weight @ covered)))
+    return Choice(np.array(chosen, dtype=np.int64), np.array(gains), (before, float(weight @ covered)))
 
 
 def _squares(one: Array, other: Array) -> Array:
@@ -150,9 +167,9 @@ def _squares(one: Array, other: Array) -> Array:
     return np.asarray(np.maximum(squares, 0.0))
 
 
-def _nearest(one: Array, other: Array) -> Array:
-    """(n,) squared distance of each to the nearest of the others."""
-    return np.concatenate([_squares(one[start : start + _BLOCK], other).min(axis=1) for start in range(0, len(one), _BLOCK)])
+def _of_blocks(compute: Callable[[slice], Array], count: int) -> Array:
+    """(count,) numbers that are computed of some rows at a time."""
+    return np.concatenate([compute(slice(start, start + _BLOCK)) for start in range(0, count, _BLOCK)])
 
 
 #: Why a candidate is left out.

@@ -9,24 +9,29 @@ import numpy as np
 import pytest
 
 from aiida_xastruct.engine import acquisition
-from aiida_xastruct.engine.acquisition import HELD_OUT, KNOWN_ALREADY, NO_EDGE, Candidates, Gate, choose
+from aiida_xastruct.engine.acquisition import HELD_OUT, KNOWN_ALREADY, NO_EDGE, OTHER_ABSORBER, Candidates, Gate, Known, choose
 from aiida_xastruct.engine.dataset import PARTS, Holdout, group_label, part_of
 from aiida_xastruct.engine.errors import DatasetError
 
 
-def candidates(place: Any, expected: Any, group: Any = None) -> Candidates:
+def candidates(place: Any, expected: Any, group: Any = None, absorber: Any = None) -> Candidates:
+    z = np.full(len(expected), 26) if absorber is None else np.asarray(absorber)
     labels = np.array([f"g{row}" for row in range(len(expected))]) if group is None else np.array(group)
-    return Candidates(np.asarray(place, dtype=float), np.asarray(expected, dtype=float), labels)
+    return Candidates(np.asarray(place, dtype=float), z, np.asarray(expected, dtype=float), labels)
+
+
+def known_sites(place: Any) -> Known:
+    return Known(np.asarray(place, dtype=float), np.full(len(place), 26))
 
 
 @pytest.fixture
-def clusters() -> tuple[Candidates, np.ndarray[Any, Any]]:
+def clusters() -> tuple[Candidates, Known]:
     """Five tight clusters of 40 sites, most error expected in the first, an outlier with more than any; and known sites not far off."""
     random = np.random.default_rng(1)
     centres = 12.0 * np.eye(5)
     place = np.concatenate([centre + 0.3 * random.normal(size=(40, 5)) for centre in centres] + [np.full((1, 5), -30.0)])
     expected = np.concatenate([np.full(40, 3.0 if cluster == 0 else 1.5) for cluster in range(5)] + [np.full(1, 4.0)])
-    return candidates(place, expected), centres - 2.0
+    return candidates(place, expected), known_sites(centres - 2.0)
 
 
 def test_every_cluster_is_chosen_from_before_any_twice_and_the_outlier_last(clusters: Any) -> None:
@@ -42,7 +47,7 @@ def test_every_cluster_is_chosen_from_before_any_twice_and_the_outlier_last(clus
 def test_what_is_known_is_not_chosen_again(clusters: Any) -> None:
     found, _ = clusters
     first = found.place[:40].mean(axis=0, keepdims=True)
-    assert 0 not in choose(found, first, 4).rows // 40
+    assert 0 not in choose(found, known_sites(first), 4).rows // 40
 
 
 def test_where_the_model_expects_no_error_nothing_is_gained(clusters: Any) -> None:
@@ -53,12 +58,15 @@ def test_where_the_model_expects_no_error_nothing_is_gained(clusters: Any) -> No
 
 def test_the_choice_is_that_of_looking_at_every_site_each_time() -> None:
     random = np.random.default_rng(2)
-    found, known = candidates(random.normal(size=(200, 3)), random.uniform(0.1, 2.0, 200)), random.normal(size=(10, 3))
+    absorber, near = random.choice([26, 29, 8], 200), random.normal(size=(10, 3))
+    found, known = candidates(random.normal(size=(200, 3)), random.uniform(0.1, 2.0, 200), absorber=absorber), known_sites(near)
     choice = choose(found, known, 12)
-    square = ((found.place[:, None] - known) ** 2).sum(axis=-1).min(axis=1)
-    length = np.median(np.sqrt(square))
-    alike = np.exp(-((found.place[:, None] - found.place) ** 2).sum(axis=-1) / (2 * length**2))
-    covered, weight = np.exp(-square / (2 * length**2)), found.expected**2 / (found.expected**2).sum()
+    square = ((found.place[:, None] - near) ** 2).sum(axis=-1)
+    length = np.median(np.sqrt(square.min(axis=1)))
+    same = np.where(absorber[:, None] == absorber, 1.0, OTHER_ABSORBER)
+    alike = same * np.exp(-((found.place[:, None] - found.place) ** 2).sum(axis=-1) / (2 * length**2))
+    covered = (np.where(absorber == 26, 1.0, OTHER_ABSORBER)[:, None] * np.exp(-square / (2 * length**2))).max(axis=1)
+    weight = found.expected**2 / (found.expected**2).sum()
     assert choice.covered[0] == pytest.approx(weight @ covered)
     for row, gain in zip(choice.rows, choice.gain, strict=True):
         gains = np.maximum(alike - covered, 0.0) @ weight
@@ -83,6 +91,12 @@ def test_many_candidates_are_judged_by_some_of_them(clusters: Any, monkeypatch: 
     one, other = (choose(inliers, known, 5) for _ in range(2))
     assert one.rows.tolist() == other.rows.tolist()
     assert sorted(one.rows // 40) == [0, 1, 2, 3, 4]
+
+
+def test_another_absorber_in_the_same_surroundings_is_worth_computing() -> None:
+    """Of two places with two absorbers each, all equally doubtful: the one that is known of iron leaves nickel to be learned."""
+    found = candidates([[0, 0], [0, 0], [9, 0], [9, 0]], [1, 1, 0.01, 0.01], absorber=[26, 28, 26, 28])
+    assert choose(found, known_sites([[0.0, 0.0], [6.0, 0.0]]), 1).rows.tolist() == [1]
 
 
 def test_what_cannot_be_chosen_from_is_refused(clusters: Any, refused: Callable[..., Any]) -> None:

@@ -1,0 +1,122 @@
+"""What an improvement is told, how it trains, and the families that it makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..engine.errors import XastructError
+
+if TYPE_CHECKING:
+    from ..data.dataset import DatasetData
+    from ..data.model import ModelData
+    from ..groups.family import ModelFamily
+
+#: What `training` may hold, and what its `config` may change: the rest is that of the model, without which no comparison would be one.
+TRAINING, CHANGES = ("config", "options", "device"), ("architecture", "training")
+
+#: What `feff` may hold.
+FEFF = ("parameters", "max_wallclock_seconds", "options", "sites_per_job")
+
+#: What a card says of the machine that trained, which is not that of the next training.
+_OF_MACHINE = ("accelerator", "devices", "nodes", "progress", "best_select_loss")
+
+
+def training_config(card: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that trains a forward model as its card says it was trained, with changes.
+
+    Args:
+        card: of the model.
+        changes: `architecture` and `training`, keys as in `aiida_xastruct.engine.configuration.FamilyConfig`.
+
+    Raises:
+        XastructError: naming a change that the engine refuses.
+    """
+    from ..engine.configuration import FamilyConfig
+
+    if unknown := sorted(set(changes) - set(CHANGES)):
+        raise XastructError(f"training changes {unknown[0]!r}; what can be changed is {' and '.join(CHANGES)}.")
+    label = f"{card['task']}-{card['kind']}"
+    usual = {key: value for key, value in card["training"].items() if key not in _OF_MACHINE}
+    training = {**usual, **changes.get("training", {})}
+    config = {
+        "tasks": [label],
+        "split_seed": card["split"]["seed"],
+        "architecture": {**card["architecture"], **changes.get("architecture", {})},
+        "training": training,
+        "training_of": {label: training},  # before what a protocol has for this task
+    }
+    FamilyConfig.from_dict(config)
+    return config
+
+
+def install_next(family: ModelFamily, model: ModelData, dataset: DatasetData, base: str) -> ModelFamily:
+    """The next version of a family: a new model in the place of its own, and its others.
+
+    Args:
+        family: that stands.
+        model: stored.
+        dataset: that the model was trained on.
+        base: label before the number.
+
+    Returns:
+        the group `STEM/NUMBER`, of the first number after that of `base` that is free; one of the same models where there is one.
+    """
+    from aiida.orm import QueryBuilder
+
+    from ..groups.family import ModelFamily, install_models
+
+    others = {f"{task}_{kind}": node for (task, kind), node in family.models.items() if (task, kind) != (model.task, model.kind)}
+    models = {**others, f"{model.task}_{model.kind}": model}
+    stem, number = numbered(base)
+    while (taken := QueryBuilder().append(ModelFamily, filters={"label": f"{stem}/{number + 1}"}).first(flat=True)) is not None:
+        if {node.uuid for node in taken.nodes} == {node.uuid for node in models.values()}:
+            return taken
+        number += 1
+    manifest = {
+        **family.manifest, "version": str(number + 1), "training_data_hash": dataset.content_hash,
+        "models": sorted(node.name for node in models.values()),
+    }  # fmt: skip
+    description = f"{family.label} with {model.name} trained anew on {dataset.n_records[model.kind]} spectra."
+    return install_models(models, manifest, f"{stem}/{number + 1}", description)
+
+
+def numbered(label: str) -> tuple[str, int]:
+    """Stem and number of a label: `mine/2` is version 2 of `mine`, which itself is version 1."""
+    found = re.fullmatch(r"(.+)/(\d+)", label)
+    return (found[1], int(found[2])) if found else (label, 1)
+
+
+def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
+    """Refuse what no round could be done with, before anything is stored."""
+    from ..calculations.functions.pick_sites import read_holdout
+    from ..engine.feff.parameters import FeffParameters
+    from .predict import PROTOCOLS
+
+    if not inputs.get("structures"):
+        return "there are no chunks of structures; make some with `structure_chunks`."
+    if "dataset" not in inputs:
+        return None  # the port itself says that it is missing
+    for name in ("rounds", "sites_per_round", "sites_per_group", "max_concurrent"):
+        if name in inputs and inputs[name].value < 1:
+            return f"{name} is {inputs[name].value}; give 1 or more."
+    if "margin" in inputs and not 0.0 <= inputs["margin"].value < 1.0:
+        return f"margin is {inputs['margin'].value}; give a share of the old error, from 0 to less than 1."
+    if "protocol" in inputs and inputs["protocol"].value not in PROTOCOLS:
+        return f"protocol is {inputs['protocol'].value!r}; use one of {', '.join(PROTOCOLS)}."
+    kind = inputs["kind"].value if "kind" in inputs else "XANES"
+    if kind not in inputs["dataset"].kinds:
+        return f"the dataset has no {kind} spectra; give the one that the model was trained on, or another kind."
+    given = {name: inputs[name].get_dict() if name in inputs else {} for name in ("feff", "training")}
+    for name, keys in (("feff", FEFF), ("training", TRAINING)):
+        if unknown := sorted(set(given[name]) - set(keys)):
+            return f"{name} holds {unknown[0]!r}; what it can hold is {', '.join(keys)}."
+    if given["feff"].get("sites_per_job", 1) < 1:
+        return f"sites_per_job is {given['feff']['sites_per_job']}; give 1 or more."
+    try:
+        FeffParameters.from_dict(given["feff"].get("parameters", {}))
+        read_holdout(inputs.get("holdout"))
+    except XastructError as error:
+        return str(error)
+    return None

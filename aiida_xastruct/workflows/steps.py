@@ -1,0 +1,25 @@
+"""Steps of work chains that are run again where the engine was killed, and find what they have done already."""
+
+from __future__ import annotations
+
+from aiida.common.links import LinkType
+from aiida.engine import ProcessState
+from aiida.orm import CalcFunctionNode, ProcessNode
+
+
+def process_of(parent: ProcessNode, label: str) -> ProcessNode | None:
+    """The process that a work chain has called under a label, unless it was killed together with the work chain before it ended.
+
+    A step is run again where the engine was killed before it noted the step's end; so each looks here first.
+    """
+    links = parent.base.links.get_outgoing(link_type=(LinkType.CALL_CALC, LinkType.CALL_WORK), link_label_filter=label)
+    found = None
+    for node in links.all_nodes():
+        if node.is_terminated or not isinstance(node, CalcFunctionNode):
+            found = node if not node.is_killed else found
+            continue
+        # A calcfunction runs inside of the work chain's process: one that has not ended by now never will.
+        node.set_process_state(ProcessState.KILLED)
+        node.set_process_status("the engine was killed while it ran")
+        node.seal()
+    return found

@@ -1,0 +1,222 @@
+"""`xastruct.improve`: crystals in, FEFF on the sites that the model needs, and a new family where the model got better."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida.common import LinkType
+from aiida.engine import run_get_node
+from aiida.orm import Dict, Float, InstalledCode, QueryBuilder
+
+from aiida_xastruct.calculations.functions.compare_models import compare_models
+from aiida_xastruct.calculations.functions.extend_dataset import extend_dataset
+from aiida_xastruct.data.dataset import DatasetData
+from aiida_xastruct.engine.configuration import FamilyConfig
+from aiida_xastruct.engine.dataset import COLUMNS, PARTS, THERMAL_DRAWS, Dataset, part_of
+from aiida_xastruct.engine.family import make_family
+from aiida_xastruct.engine.spectrum import EXAFS_GRID
+from aiida_xastruct.groups.family import ModelFamily
+from aiida_xastruct.tools.structures import structure_chunks
+from aiida_xastruct.workflows.improve import ImproveWorkChain
+from aiida_xastruct.workflows.improvement import numbered, training_config
+
+from .conftest import cubic
+
+build = ImproveWorkChain.get_builder_from_chunks
+
+#: Rock salts, lengths in angstrom; in split 0 of *train*, but for the last two.
+CRYSTALS = {
+    "MgO": cubic(4.21, ("Mg", "O"), 0.5), "NiO": cubic(4.18, ("Ni", "O"), 0.5), "CdO": cubic(4.69, ("Cd", "O"), 0.5),
+    "MgS": cubic(5.20, ("Mg", "S"), 0.5), "SrO": cubic(5.16, ("Sr", "O"), 0.5), "CoO": cubic(4.26, ("Co", "O"), 0.5),
+}  # fmt: skip
+HELD, SELECT, REPORT = "NiO", "SrO", "CoO"
+
+#: Held out by its name, which is its source's id.
+HOLDOUT = {"ids": [HELD], "twins": []}
+
+
+def test_the_crystals_are_of_the_parts_that_this_file_says() -> None:
+    parts = {name: part_of(f"{name}|AB-225", 0) for name in CRYSTALS}
+    assert parts == {name: {SELECT: "select", REPORT: "report"}.get(name, "train") for name in CRYSTALS}
+
+
+@pytest.fixture(scope="session")
+def beginning(tmp_path_factory: pytest.TempPathFactory, make_dataset: Callable[..., Any]) -> tuple[Path, Path]:
+    """A training set and a family of it that has hardly been trained."""
+    folder = tmp_path_factory.mktemp("beginning")
+    made = make_dataset(kinds=("EXAFS",), n=260)
+    draws = np.full((260, THERMAL_DRAWS, len(EXAFS_GRID)), np.nan, dtype=np.float32)
+    dataset = Dataset(made.materials, made.engines, {"EXAFS": replace(made.tables["EXAFS"], thermal=draws)})
+    dataset.save(folder / "set.h5")
+    training = {"members": 1, "epochs": 1, "batch_size": 32, "learning_rate": 1e-5, "accelerator": "cpu", "devices": 1, "progress": False}
+    config = {"name": "tiny", "tasks": ["forward-EXAFS"], "architecture": {"width": 16, "depth": 1}, "training": training}
+    make_family(dataset, FamilyConfig.from_dict(config), folder / "tiny")
+    return folder / "set.h5", folder / "tiny"
+
+
+@pytest.fixture
+def start(aiida_profile_clean: Any, beginning: tuple[Path, Path], feff: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Function (inputs) -> outputs and node of a run on all crystals, in two chunks, one of them with a sentence."""
+    file, folder = beginning
+    ModelFamily.install(folder, "tiny")
+    dataset = DatasetData.from_file(file).store()
+    chunks = list(structure_chunks([*CRYSTALS.items(), ("lost", "it cannot be read.")], 4))
+
+    def run(**inputs: Any) -> Any:
+        usual = {"dataset": dataset, "family": "tiny", "kind": "EXAFS", "code": feff, "holdout": HOLDOUT, "sites_per_round": 2}
+        return run_get_node(build(chunks, **usual | {"cache": str(tmp_path / "cache.sqlite")} | inputs))
+
+    return run
+
+
+@pytest.mark.slow
+def test_rounds_end_with_a_better_model_and_every_link(start: Callable[..., Any]) -> None:
+    better = {"config": {"training": {"epochs": 8, "learning_rate": 3e-3}}}
+    outputs, node = start(rounds=2, training=better)
+    assert node.is_finished_ok, node.exit_message
+    summary, rounds = outputs["summary"].get_dict(), outputs["rounds"]
+    first, second = (rounds[f"round_{number}"] for number in (1, 2))
+
+    # Chosen: only what may be learned from, no two of one group, and in no round what an earlier one has added.
+    chosen = [(row["id"], row["absorber"]) for one in (first, second) for row in one["picks"]["sites"]]
+    assert len(set(chosen)) == 4
+    assert {name for name, _ in chosen} <= set(CRYSTALS) - {HELD, SELECT, REPORT}
+    for one in (first, second):
+        assert len({row["id"] for row in one["picks"]["sites"]}) == 2
+    assert first["picks"]["left_out"] == {"held out": 2, "of the part select": 2, "of the part report": 2}
+    assert second["picks"]["left_out"]["of an absorber, formula and prototype of the dataset"] == 2
+
+    # The dataset grew by FEFF's spectra, in train alone.
+    sets = [node.inputs.dataset.load(), *(one["dataset"].load() for one in (first, second))]
+    tables = [one.tables["EXAFS"] for one in sets]
+    assert np.diff([len(table) for table in tables]).tolist() == [2, 2]
+    masks = [one.parts("EXAFS") for one in sets]
+    for name in PARTS[1:]:
+        for column in COLUMNS:
+            before, after = (getattr(table, column)[mask[name]] for table, mask in ((tables[0], masks[0]), (tables[2], masks[2])))
+            np.testing.assert_array_equal(before, after)
+    added = {
+        (sets[2].materials[row]["source_id"], int(site)) for row, site in zip(tables[2].material[-4:], tables[2].site[-4:], strict=True)
+    }
+    assert added == {(row["id"], row["site"]) for one in (first, second) for row in one["picks"]["sites"]}
+    assert sets[2].engines[tables[2].engine[-1]].startswith("FEFF 8.5L")
+
+    # The model that was hardly trained gives way, and what stands is what the verdicts say.
+    rows = summary["rounds"]
+    assert rows[0]["better"]
+    assert (rows[0]["family"], summary["improved"], summary["first_family"]) == ("tiny/2", True, "tiny")
+    for row in rows:
+        assert row["better"] is (row["decrease"] > row["margin"])
+        assert row["decrease"] == pytest.approx(1.0 - row["new_error"] / row["old_error"])
+        assert (row["family"] is not None) is row["better"]
+        assert (row["asked"], row["added"], row["failed"], row["part"]) == (2, 2, 0, "select")
+    stands = second if rows[1]["better"] else first
+    assert outputs["model"].uuid == stands["model"].uuid
+    (model,) = ModelFamily.collection.get(label=summary["family"]).nodes
+    assert model.uuid == outputs["model"].uuid
+    assert [one.name for one in ModelFamily.collection.get(label="tiny").nodes] == ["forward-EXAFS"]
+    assert summary["defaults"] == {"sites_per_group": 1, "margin": 0.0, "protocol": "fast", "max_concurrent": 2}
+
+    # Provenance: a model leads back through its dataset to FEFF's job and the choice, and through these to the model before.
+    grown = outputs["model"].creator.inputs.dataset
+    jobs = [
+        link.node.creator
+        for link in grown.creator.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all()
+        if "collection" in link.link_label
+    ]
+    assert {job.process_label for job in jobs} == {"FeffBatchCalculation"}
+    assert first["picks"].creator.inputs.model.uuid == ModelFamily.collection.get(label="tiny").nodes[0].uuid
+    assert first["picks"].creator.inputs.table_chunk_00000.creator.process_label == "predict_batch"
+    for output in ("dataset", "model", "summary"):
+        assert type(outputs[output].creator).__name__ == "CalcFunctionNode"
+
+    # What FEFF leaves out is skipped, and said.
+    extension = first["dataset"].creator
+    inputs = {link.link_label: link.node for link in extension.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all()}
+    label = next(name for name in inputs if name.startswith("statuses"))
+    lost = first["picks"]["sites"][0]
+    words = {"label": "ERROR_KILLED", "reason": "it was killed."}
+    inputs[label] = Dict(
+        {
+            "sites": [
+                row | words if row["site"] == lost["site"] and row["structure"] == lost["name"] else row for row in inputs[label]["sites"]
+            ]
+        }
+    )
+    warned = extend_dataset(**inputs)["growth"]
+    assert [(row["id"], row["reason"]) for row in warned["warned"]] == [(lost["id"], "it was killed.")]
+    for name in [name for name in inputs if name.startswith("collection")]:
+        del inputs[name]
+    _, none = extend_dataset.run_get_node(**inputs)
+    assert none.exit_status == 311
+    assert "FEFF gave no spectrum of 2 sites" in none.exit_message
+
+
+@pytest.mark.slow
+def test_a_model_that_is_no_better_does_not_stand(start: Callable[..., Any], feff: Any) -> None:
+    outputs, node = start(absorber="Mg", sites_per_round=3, margin=0.99, rounds=2)
+    # MgO and MgS have one magnesium each: the second round has none left.
+    assert node.exit_status == ImproveWorkChain.exit_codes.WARNING_ENDED_EARLY.status
+    assert "1 of 2 rounds were done: no site of these crystals can be added" in node.exit_message
+    summary = outputs["summary"].get_dict()
+    (row,) = summary["rounds"]
+    assert (row["better"], row["family"], row["margin"], row["asked"], row["added"]) == (False, None, 0.99, 2, 2)
+    assert (summary["family"], summary["improved"]) == ("tiny", False)
+    assert outputs["model"].uuid == ModelFamily.collection.get(label="tiny").nodes[0].uuid
+    assert QueryBuilder().append(ModelFamily).count() == 1
+    assert len(outputs["dataset"].load().tables["EXAFS"]) == 262
+    # The margin decides, not the error alone.
+    again = compare_models(outputs["model"], outputs["rounds"]["round_1"]["model"], outputs["dataset"], Float(-0.9))["verdict"]
+    assert (again["better"], again["decrease"]) == (True, row["decrease"])
+
+    broken = InstalledCode(computer=feff.computer, filepath_executable="/bin/false", label="broken").store()
+    _, node = start(absorber="Mg", code=broken)
+    assert node.exit_status == ImproveWorkChain.exit_codes.ERROR_NO_SPECTRA.status
+    assert "FEFF gave no spectrum of 2 sites" in node.exit_message
+
+
+def test_what_cannot_be_done_is_refused(start: Callable[..., Any], beginning: tuple[Path, Path]) -> None:
+    for inputs, words in (
+        ({"rounds": 0}, "rounds is 0"),
+        ({"sites_per_round": 0}, "sites_per_round is 0"),
+        ({"margin": 1.0}, "margin is 1"),
+        ({"protocol": "slow"}, "use one of fast"),
+        ({"kind": "XANES"}, "no XANES spectra"),
+        ({"feff": {"radius": 1}}, "feff holds 'radius'"),
+        ({"feff": {"parameters": {"k_max": 1000}}}, "k_max is 1000"),
+        ({"training": {"epochs": 2}}, "training holds 'epochs'"),
+        ({"holdout": {"names": []}}, "holdout is no mapping"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            start(**inputs)
+    for inputs, status, words in (
+        ({"family": "nobody"}, 301, "there is no model family 'nobody'"),
+        ({"training": {"config": {"tasks": ["forward-XANES"]}}}, 302, "training changes 'tasks'"),
+        ({"training": {"config": {"training": {"epochs": 0}}}}, 302, "training.epochs is 0"),
+        ({"absorber": "Co"}, 304, "1 of the part report"),
+    ):
+        _, node = start(**inputs)
+        assert node.exit_status == status, node.exit_message
+        assert words in node.exit_message
+
+
+def test_a_model_is_trained_as_its_card_says(beginning: tuple[Path, Path]) -> None:
+    card = json.loads((beginning[1] / "forward-EXAFS" / "card.json").read_text())
+    config = training_config(card, {"training": {"epochs": 9}})
+    own = config["training_of"]["forward-EXAFS"]
+    assert (own["epochs"], own["learning_rate"], own["batch_size"]) == (9, card["training"]["learning_rate"], 32)
+    assert (config["tasks"], config["split_seed"], config["architecture"]) == (["forward-EXAFS"], 0, card["architecture"])
+    # What another machine had is not asked of this one.
+    assert not {"devices", "accelerator", "nodes"} & set(own)
+
+
+def test_versions_are_counted_on() -> None:
+    assert [numbered(label) for label in ("mine", "mine/2", "xastruct/default/0a1b2c3d", "12")] == [
+        ("mine", 1), ("mine", 2), ("xastruct/default/0a1b2c3d", 1), ("12", 1)
+    ]  # fmt: skip
