@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from aiida.common.exceptions import ValidationError
@@ -12,20 +12,29 @@ from aiida.orm import ArrayData
 from aiida.orm.pydantic import OrmMetadataField
 
 from ..engine.errors import SpectrumError, XastructError
+from ..engine.origin import Origin, prefixes
 from ..engine.spectrum import Spectrum
 
 #: What each spectrum says of itself beside its columns.
 _HEADER = ("absorber", "edge", "kind", "method", "energy_reference", "normalisation", "e0")
 
 
+#: What a spectrum of an unknown crystal says of it.
+_UNKNOWN = dict.fromkeys(("structure_hash", "neighbours", "mean_distance"))
+
+
 @dataclass(frozen=True)
 class SiteSpectrum:
-    """A spectrum and what it is of: the structure's name, the absorber's index in it, and how many sites are equivalent to it."""
+    """A spectrum and what it is of: the structure's name, the absorber's index in it, how many sites are equivalent to it, and its surroundings.
+
+    The surroundings, `engine.origin.Origin`, are None where they are unknown.
+    """
 
     structure: str
     site: int
     multiplicity: int
     spectrum: Spectrum
+    origin: Origin | None = None
 
 
 class SpectraData(ArrayData):
@@ -39,7 +48,8 @@ class SpectraData(ArrayData):
         ends: (n,) row of `columns` after each spectrum's last.
 
     Attributes, beside those of the class: `spectra`, a list of n with structure, site, multiplicity, absorber, edge, kind, method,
-    energy_reference, normalisation, e0, and the settings that differ between them; `settings`, which all share.
+    energy_reference, normalisation, e0, structure_hash, neighbours and mean_distance (null where unknown), and the settings that differ
+    between them; `settings`, which all share.
 
     Raises:
         SpectrumError: when made from none, or from two of one structure's site.
@@ -52,6 +62,7 @@ class SpectraData(ArrayData):
         n_spectra: int = OrmMetadataField(description="Number of spectra")
         absorbers: list[str] = OrmMetadataField(description="Symbols of the absorbing elements, sorted")
         kinds: list[str] = OrmMetadataField(description="XANES, EXAFS or both")
+        hash_prefixes: list[str] = OrmMetadataField(description="First eight digits of the crystals' hashes, sorted", may_be_large=True)
         settings: dict[str, Any] = OrmMetadataField(default_factory=dict, description="How all of them were made", may_be_large=True)
         spectra: list[dict[str, Any]] = OrmMetadataField(description="What each is of", may_be_large=True)
 
@@ -75,6 +86,7 @@ class SpectraData(ArrayData):
                 "site": int(item.site),
                 "multiplicity": int(item.multiplicity),
                 **{name: getattr(item.spectrum, name) for name in _HEADER},
+                **(item.origin or _UNKNOWN),
                 "settings": {name: value for name, value in item.spectrum.settings.items() if name not in shared},
             }
             for item in items
@@ -84,6 +96,7 @@ class SpectraData(ArrayData):
                 "n_spectra": len(items),
                 "absorbers": sorted({one.absorber for one in spectra}),
                 "kinds": sorted({one.kind for one in spectra}),
+                "hash_prefixes": prefixes(item.origin and item.origin["structure_hash"] for item in items),
                 "settings": shared,
                 "spectra": rows,
             }
@@ -103,7 +116,8 @@ class SpectraData(ArrayData):
             spectrum = Spectrum(
                 energy=energy, mu=mu, mu0=None if np.isnan(mu0).all() else mu0, settings={**shared, **row["settings"]}, **header
             )
-            yield SiteSpectrum(row["structure"], row["site"], row["multiplicity"], spectrum)
+            origin = {name: row[name] for name in _UNKNOWN} if row.get("structure_hash") else None
+            yield SiteSpectrum(row["structure"], row["site"], row["multiplicity"], spectrum, cast("Origin | None", origin))
 
     def get_spectrum(self, structure: str, site: int) -> Spectrum:
         """The spectrum of a site.

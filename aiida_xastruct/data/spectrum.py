@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,9 @@ class SpectrumData(ArrayData):
         e0: float | None = OrmMetadataField(None, description="Edge energy in eV, where the source states it")
         site: int | None = OrmMetadataField(None, description="Index of the absorbing site in its structure, from 0")
         multiplicity: int | None = OrmMetadataField(None, description="How many equivalent sites the spectrum stands for")
+        structure_hash: str | None = OrmMetadataField(None, description="SHA-256 of the crystal that it is of, where that is known")
+        neighbours: list[str] | None = OrmMetadataField(None, description="Elements of the first shell in that crystal, sorted")
+        mean_distance: float | None = OrmMetadataField(None, description="Mean distance of that shell, angstrom")
         settings: dict[str, Any] = OrmMetadataField(default_factory=dict, description="How it was made", may_be_large=True)
 
     class ConstructorArgsModel(OrmModel):
@@ -63,6 +66,9 @@ class SpectrumData(ArrayData):
         e0: float | None = OrmMetadataField(None, description="Edge energy in eV")
         site: int | None = OrmMetadataField(None, description="Index of the absorbing site")
         multiplicity: int | None = OrmMetadataField(None, description="Number of equivalent sites")
+        structure_hash: str | None = OrmMetadataField(None, description="SHA-256 of the crystal")
+        neighbours: list[str] | None = OrmMetadataField(None, description="Elements of the first shell")
+        mean_distance: float | None = OrmMetadataField(None, description="Mean distance of the first shell, angstrom")
         settings: dict[str, Any] = OrmMetadataField(default_factory=dict, description="How it was made")
 
     # Where the data came from (a file name, an address) is no part of what it says.
@@ -84,6 +90,9 @@ class SpectrumData(ArrayData):
         e0: float | None = None,
         site: int | None = None,
         multiplicity: int | None = None,
+        structure_hash: str | None = None,
+        neighbours: Sequence[str] | None = None,
+        mean_distance: float | None = None,
         settings: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -118,6 +127,9 @@ class SpectrumData(ArrayData):
                 "e0": spectrum.e0,
                 "site": None if site is None else int(site),
                 "multiplicity": None if multiplicity is None else int(multiplicity),
+                "structure_hash": structure_hash,
+                "neighbours": None if neighbours is None else sorted(neighbours),
+                "mean_distance": None if mean_distance is None else float(mean_distance),
                 "settings": dict(spectrum.settings),
             }
         )
@@ -139,7 +151,7 @@ class SpectrumData(ArrayData):
             site: index of the absorbing site in its structure, from 0.
             multiplicity: number of equivalent sites that the spectrum stands for.
             band: (n, 2) lower and upper limit of mu that hold the truth in the share of cases that the answer states.
-            kwargs: passed on to the node (`label`, `user`, ...).
+            kwargs: passed on to the node (`label`, `user`, ...; the crystal by `**engine.origin.origin_of(structure, site)`).
         """
         return cls(
             spectrum.energy,
@@ -246,6 +258,11 @@ class SpectrumData(ArrayData):
         """Number of equivalent sites that the spectrum stands for."""
         value: int | None = self.base.attributes.get("multiplicity", None)
         return value
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """`structure_hash`, `neighbours` and `mean_distance` (angstrom) of the crystal that it is of, as `from_engine` takes them."""
+        return {name: self.base.attributes.get(name, None) for name in ("structure_hash", "neighbours", "mean_distance")}
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 from aiida.common.exceptions import ValidationError
 from aiida.orm import SinglefileData
 from aiida.orm.pydantic import OrmMetadataField
 
 from ..engine.errors import XastructError
+from ..engine.origin import prefixes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,8 +24,8 @@ class TableData(SinglefileData):
     """A parquet table of sites, their answers and what stands behind each; `engine.batch` lists its columns.
 
     The rows are searched in the file, what all of them share in the database: `n_rows`, `n_structures`, `n_spectra`, `n_refused` (rows
-    without a spectrum), `kind`, `absorbers`, `methods` (spectra by `ml` and by `feff`) and `needs_reference` (spectra that FEFF should
-    have given instead).
+    without a spectrum), `kind`, `absorbers`, `methods` (spectra by `ml` and by `feff`), `needs_reference` (spectra that FEFF should
+    have given instead) and `hash_prefixes`, by which a query finds the tables that may have a crystal without opening the others.
 
     Raises:
         ValidationError: when stored with a file that is no such table.
@@ -40,6 +42,7 @@ class TableData(SinglefileData):
         absorbers: list[str] = OrmMetadataField(description="Symbols of the absorbing elements with a spectrum, sorted")
         methods: dict[str, int] = OrmMetadataField(description="Number of spectra by each method")
         needs_reference: int = OrmMetadataField(description="Number of spectra that FEFF should have given instead")
+        hash_prefixes: list[str] = OrmMetadataField(description="First eight digits of the crystals' hashes, sorted", may_be_large=True)
 
     @classmethod
     def from_file(cls, file: str | Path | IO[bytes], kind: str, **kwargs: Any) -> TableData:
@@ -47,7 +50,7 @@ class TableData(SinglefileData):
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        found = pq.read_table(file, columns=["id", "row", "absorber", "method", "needs_reference"])
+        found = pq.read_table(file, columns=["id", "hash", "row", "absorber", "method", "needs_reference"])
         if not isinstance(file, (str, Path)):
             file.seek(0)
         answered = found.filter(pc.is_valid(found["row"]))
@@ -65,6 +68,7 @@ class TableData(SinglefileData):
                 "absorbers": sorted(answered["absorber"].cast("string").unique().to_pylist()),
                 "methods": {row["values"]: row["counts"] for row in methods},
                 "needs_reference": pc.sum(doubted).as_py() or 0,
+                "hash_prefixes": prefixes(found["hash"].unique().to_pylist()),
             }
         )
         return node
@@ -83,6 +87,32 @@ class TableData(SinglefileData):
 
         with self.open(mode="rb") as stream:
             return pq.read_table(stream, columns=None if columns is None else list(columns), filters=filters)
+
+    def find(self, filters: Sequence[Any] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows that pass filters, with their numbers in the column `number`.
+
+        Groups of rows that hold none by the file's statistics are not read, and of the others only the columns needed.
+
+        Args:
+            filters: as `pyarrow.parquet.read_table` takes them, for instance `[("absorber", "=", "Fe")]`; all rows if None.
+            columns: names of those wanted beside `number`; all if None.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self.open(mode="rb") as stream:
+            file = pq.ParquetFile(stream)
+            schema = file.schema_arrow
+            wanted = list(schema.names if columns is None else columns)
+            found = [pa.schema([*map(schema.field, wanted), pa.field("number", pa.int64())]).empty_table()]
+            where = None if filters is None else pq.filters_to_expression(filters)
+            needed = list(dict.fromkeys([*wanted, *_named(filters or ())]))
+            starts = np.cumsum([0, *(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))])
+            for group in range(file.num_row_groups) if where is None else _groups(stream, where, schema):
+                rows = file.read_row_group(group, columns=needed)
+                rows = rows.append_column("number", pa.array(np.arange(starts[group], starts[group + 1])))
+                found.append((rows if where is None else rows.filter(where)).select([*wanted, "number"]))
+        return pa.concat_tables(found)
 
     def get_row(self, number: int) -> dict[str, Any]:
         """One row by its number, from 0.
@@ -114,3 +144,20 @@ class TableData(SinglefileData):
         if rows != self.base.attributes.get("n_rows", None):
             raise ValidationError("the file and the attributes do not fit together; make the node with `TableData.from_file`.")
         return True
+
+
+def _named(filters: Sequence[Any]) -> Iterator[str]:
+    """Columns that filters, a conjunction or a list of them, ask for."""
+    for item in filters:
+        if isinstance(item[0], str):
+            yield item[0]
+        else:
+            yield from _named(item)
+
+
+def _groups(stream: IO[bytes], where: Any, schema: pa.Schema) -> list[int]:
+    """Groups of rows that may hold one that an expression is true of, by the statistics of the file."""
+    import pyarrow.dataset as ds
+
+    fragment = ds.ParquetFileFormat().make_fragment(stream)
+    return [group.id for group in fragment.subset(where, schema=schema).row_groups]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiida import orm
 from aiida.engine import ExitCode
@@ -26,8 +26,7 @@ class FeffParser(ParsesFolder, Parser):
         outcome = judge(folder, self._asked, self.node.get_scheduler_stderr() or "", stopped_by_scheduler(self.node))
         self.out("output_parameters", orm.Dict(outcome.facts))
         if outcome.spectrum is not None:
-            site, multiplicity = self._site()
-            self.out("spectrum", SpectrumData.from_engine(outcome.spectrum, site=site, multiplicity=multiplicity))
+            self.out("spectrum", SpectrumData.from_engine(outcome.spectrum, **self._site()))
         if outcome.label:
             return getattr(self.exit_codes, outcome.label).format(reason=outcome.reason)
         return None
@@ -45,14 +44,15 @@ class FeffParser(ParsesFolder, Parser):
         absorber = inputs.structure.get_kind(inputs.structure.sites[inputs.site.value].kind_name).symbol
         return request(absorber, feff_parameters(inputs.parameters if "parameters" in inputs else None))
 
-    def _site(self) -> tuple[int | None, int | None]:
-        """Index of the absorber and how many sites are equivalent to it; unknown for a deck of one's own."""
+    def _site(self) -> dict[str, Any]:
+        """Index of the absorber, how many sites are equivalent to it, and its surroundings; nothing for a deck of one's own."""
+        from ..engine.origin import origin_of
         from ..engine.structure import multiplicities
 
         if "site" not in self.node.inputs:
-            return None, None
-        site = int(self.node.inputs.site.value)
-        return site, multiplicities(self.node.inputs.structure.get_pymatgen_structure(), [site])[0]
+            return {}
+        site, crystal = int(self.node.inputs.site.value), self.node.inputs.structure.get_pymatgen_structure()
+        return {"site": site, "multiplicity": multiplicities(crystal, [site])[0], **origin_of(crystal, site)}
 
 
 def stopped_by_scheduler(node: orm.CalcJobNode) -> tuple[str, str] | None:

@@ -29,6 +29,7 @@ class FeffBatchParser(ParsesFolder, Parser):
         """Attach `spectra` or `collection`, and `statuses`, and say how many sites failed."""
         from ..engine.feff.batch import ARCHIVE_FILE, read_report, unpack
         from ..engine.feff.outcome import Outcome, judge
+        from ..engine.origin import origin_of
         from ..engine.structure import multiplicities, symbol
 
         unpack(folder / ARCHIVE_FILE, folder)
@@ -48,7 +49,8 @@ class FeffBatchParser(ParsesFolder, Parser):
                     outcome = judge(folder / sub, ask, "", None if sub in ended else unended)
                 output = "" if outcome.spectrum is None else "collection" if name else f"spectra.{sub}"
                 if outcome.spectrum is not None:
-                    found.append(SiteSpectrum(name, site, multiplicities(crystal, [site])[0], outcome.spectrum))
+                    count = multiplicities(crystal, [site])[0]
+                    found.append(SiteSpectrum(name, site, count, outcome.spectrum, origin_of(crystal, site)))
                 rows.append(_row(name, site, outcome, output))
         self._attach(found)
         self.out("statuses", orm.Dict({"sites": rows}))
@@ -60,7 +62,7 @@ class FeffBatchParser(ParsesFolder, Parser):
             self.out("collection", SpectraData.from_engine(found))
             return
         for item in found:
-            node = SpectrumData.from_engine(item.spectrum, site=item.site, multiplicity=item.multiplicity)
+            node = SpectrumData.from_engine(item.spectrum, site=item.site, multiplicity=item.multiplicity, **(item.origin or {}))
             self.out(f"spectra.{folder_of('', item.site)}", node)
 
     def _verdict(self, rows: list[dict[str, Any]]) -> ExitCode | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiida.engine import ExitCode, calcfunction
 from aiida.orm import ArrayData, Int, SinglefileData, StructureData
@@ -10,6 +10,9 @@ from aiida.orm import ArrayData, Int, SinglefileData, StructureData
 from ...data.spectrum import SpectrumData
 from ...data.table import TableData
 from ...engine.errors import XastructError
+
+if TYPE_CHECKING:
+    from ...engine.origin import Origin
 
 
 @calcfunction
@@ -26,6 +29,7 @@ def materialise_row(table: TableData, spectra: ArrayData, structures: Singlefile
         `structure`: `StructureData`; `spectrum`: `SpectrumData` with the row's site, multiplicity and band. Exit status 310 where the row
         has no spectrum, or the crystal is not in the file.
     """
+    from ...engine.origin import origin_of
     from ...engine.sitecache import structure_hash
     from .predict_batch import read_structures
 
@@ -40,13 +44,13 @@ def materialise_row(table: TableData, spectra: ArrayData, structures: Singlefile
             return ExitCode(
                 310, f"the crystal {row['id']!r} of row {number.value} is not in the file of structures; give that of its batch."
             )
-        spectrum = _spectrum(row, table.base.attributes.get("kind"), spectra)
+        spectrum = _spectrum(row, table.base.attributes.get("kind"), spectra, origin_of(crystal, row["site"]))
     except XastructError as error:
         return ExitCode(310, str(error))
     return {"structure": StructureData(pymatgen=crystal, label=row["id"]), "spectrum": spectrum}
 
 
-def _spectrum(row: dict[str, Any], kind: Any, spectra: ArrayData) -> SpectrumData:
+def _spectrum(row: dict[str, Any], kind: Any, spectra: ArrayData, origin: Origin) -> SpectrumData:
     import numpy as np
 
     from ...engine.spectrum import Spectrum
@@ -59,4 +63,4 @@ def _spectrum(row: dict[str, Any], kind: Any, spectra: ArrayData) -> SpectrumDat
         row["e0"] + grid[reached], mu[reached], row["absorber"], row["edge"], kind, row["method"], "feff", "flat", None, row["e0"], settings
     )
     band = np.stack([mu - half, mu + half], axis=1)[reached] if row["method"] == "ml" else None
-    return SpectrumData.from_engine(spectrum, site=row["site"], multiplicity=row["multiplicity"], band=band)
+    return SpectrumData.from_engine(spectrum, site=row["site"], multiplicity=row["multiplicity"], band=band, **origin)

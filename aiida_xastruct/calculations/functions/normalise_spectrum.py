@@ -20,6 +20,7 @@ def normalise_spectrum(spectrum: SpectrumData) -> Any:
     from ...engine.spectrum import flatten
 
     try:
-        return SpectrumData.from_engine(flatten(spectrum.to_engine()), site=spectrum.site, multiplicity=spectrum.multiplicity)
+        flat = flatten(spectrum.to_engine())
+        return SpectrumData.from_engine(flat, site=spectrum.site, multiplicity=spectrum.multiplicity, **spectrum.origin)
     except XastructError as error:
         return ExitCode(310, str(error))

@@ -30,4 +30,4 @@ def sum_edges(l3: SpectrumData, l2: SpectrumData) -> Any:
         total = add(l3.to_engine(), l2.to_engine())
     except XastructError as error:
         return ExitCode(310, str(error))
-    return SpectrumData.from_engine(total, site=l3.site, multiplicity=l3.multiplicity)
+    return SpectrumData.from_engine(total, site=l3.site, multiplicity=l3.multiplicity, **l3.origin)
