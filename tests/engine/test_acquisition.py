@@ -66,7 +66,7 @@ def test_the_choice_is_that_of_looking_at_every_site_each_time() -> None:
     same = np.where(absorber[:, None] == absorber, 1.0, OTHER_ABSORBER)
     alike = same * np.exp(-((found.place[:, None] - found.place) ** 2).sum(axis=-1) / (2 * length**2))
     covered = (np.where(absorber == 26, 1.0, OTHER_ABSORBER)[:, None] * np.exp(-square / (2 * length**2))).max(axis=1)
-    weight = found.expected**2 / (found.expected**2).sum()
+    weight = found.expected / found.expected.sum()
     assert choice.covered[0] == pytest.approx(weight @ covered)
     for row, gain in zip(choice.rows, choice.gain, strict=True):
         gains = np.maximum(alike - covered, 0.0) @ weight
