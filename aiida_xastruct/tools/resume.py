@@ -6,13 +6,13 @@ from typing import Any
 
 from aiida.engine import ProcessState
 from aiida.engine.runners import Runner
-from aiida.orm import CalcJobNode, ProcessNode
+from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 
 from ..engine.errors import XastructError
 
 
 def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
-    """Run a workflow on from its last checkpoint in this process, together with the jobs that it waits for.
+    """Run a workflow on from its last checkpoint in this process, together with the workflows and jobs that it waits for.
 
     Where a daemon runs the workflow, the daemon goes on with it by itself; this is for one that was run here. Nobody else may be running
     it: two engines on one workflow do everything twice.
@@ -36,14 +36,18 @@ def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
     def load(one: ProcessNode) -> Any:
         return runner.persister.load_checkpoint(one.pk).unbundle()  # type: ignore[union-attr]
 
-    for child in node.called:
-        if not isinstance(child, CalcJobNode) or child.is_terminated:
-            continue
-        if child.checkpoint is None:
-            # Killed in the moment in which it was made: it never begins.
-            child.set_process_state(ProcessState.KILLED)
-            child.seal()
-        else:
-            runner.loop.create_task(load(child).step_until_terminated())
+    def revive(parent: ProcessNode) -> None:
+        for child in parent.called:
+            if child.is_terminated or not isinstance(child, (CalcJobNode, WorkChainNode)):
+                continue
+            if child.checkpoint is None:
+                # Killed in the moment in which it was made: it never begins.
+                child.set_process_state(ProcessState.KILLED)
+                child.seal()
+            else:
+                runner.loop.create_task(load(child).step_until_terminated())
+                revive(child)
+
+    revive(node)
     outputs, ended = runner.run_get_node(load(node))
     return dict(outputs), ended

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +32,7 @@ from aiida_xastruct.workflows.improvement import numbered, training_config
 from .conftest import cubic
 
 build = ImproveWorkChain.get_builder_from_chunks
+DRIVER = Path(__file__).with_name("improve_driver.py")
 
 #: Rock salts, lengths in angstrom; in split 0 of *train*, but for the last two.
 CRYSTALS = {
@@ -220,3 +224,47 @@ def test_versions_are_counted_on() -> None:
     assert [numbered(label) for label in ("mine", "mine/2", "xastruct/default/0a1b2c3d", "12")] == [
         ("mine", 1), ("mine", 2), ("xastruct/default/0a1b2c3d", 1), ("12", 1)
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)  # six processes, each of which loads every library anew
+def test_killed_wherever_it_ends_as_an_undisturbed_one_and_does_nothing_twice(tmp_path: Path, beginning: tuple[Path, Path]) -> None:
+    """Each process is killed by SIGKILL, and the next resumes; the other run has a profile of its own, so that no cache helps."""
+    look = """
+import json
+from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode
+node = QueryBuilder().append(WorkChainNode, filters={{"attributes.process_label": "ImproveWorkChain"}}).first(flat=True)
+done = sorted(one.process_label for parent in (node, *node.called) for one in parent.called if one.is_finished_ok)
+outputs = node.outputs
+print(json.dumps([node.exit_status, done, QueryBuilder().append(CalcJobNode).count(), outputs.rounds.round_1.picks.get_dict(),
+    outputs.dataset.content_hash, outputs.model.content_hash, outputs.summary.get_dict()["rounds"]]))
+"""
+
+    def python(folder: Path, code: str) -> Any:
+        head = f"import sys; sys.path.insert(0, {str(DRIVER.parent)!r})\nfrom pathlib import Path\nfrom screen_driver import load\n"
+        code = f"{head}load(Path({str(folder)!r}))\n{code}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def drive(folder: Path, pk: int, where: str, expected: int) -> None:
+        done = subprocess.run([sys.executable, str(DRIVER), str(folder), str(pk), where], capture_output=True, text=True, timeout=900)
+        assert done.returncode == expected, done.stderr[-3000:]
+
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    for folder in (quiet, killed):
+        folder.mkdir()
+        shutil.copy(beginning[0], folder / "set.h5")
+        shutil.copytree(beginning[1], folder / "tiny")
+    drive(quiet, 0, "nowhere", 0)
+    drive(killed, 0, "screening", -9)
+    pk = python(
+        killed,
+        "from aiida.orm import QueryBuilder, WorkChainNode\nprint(min(QueryBuilder().append(WorkChainNode, project='id').all(flat=True)))",
+    )
+    for where in ("job", "feff", "dataset"):
+        drive(killed, pk, where, -9)
+    drive(killed, pk, "nowhere", 0)
+    expected, found = (python(folder, look) for folder in (quiet, killed))
+    own = ["pick_sites", "FeffBatchCalculation", "extend_dataset", "train_family", "compare_models", "summarise_rounds"]
+    assert expected[:3] == [0, sorted(["ScreenWorkChain", "predict_batch", "merge_batches", *own]), 1]
+    assert found == expected
