@@ -44,7 +44,7 @@ from sklearn.linear_model import Ridge
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import GRIDS, PARTS, Dataset, SiteTable
-from aiida_xastruct.engine.family import learned_as
+from aiida_xastruct.engine.lessons import balanced, learned_as
 from aiida_xastruct.engine.metrics import exact, macro_f1, micro_f1, r2, r2_within
 from aiida_xastruct.engine.models.baselines import absorber_mean, frequent_neighbours
 from aiida_xastruct.engine.models.calibration import NeighbourCalibration
@@ -294,7 +294,8 @@ def copper(dataset: Dataset, config: FamilyConfig) -> dict[str, Any]:
     task = Task("distance", "XANES")
     learned = learned_as(task)
     start = time.process_time()
-    trained, _ = train_ensemble(learned, table.take(train), table.take(select), config.architecture, config.options(learned.label))
+    lessons = balanced(table.take(train))
+    trained, _ = train_ensemble(learned, lessons, table.take(select), config.architecture, config.options(learned.label))
     ensemble = trained if learned is task else trained.part(task, config.architecture)
     seconds = time.process_time() - start
     inputs = task.inputs(task.source(table))

@@ -22,6 +22,7 @@ from .content import content_hash
 from .crystals import Crystals
 from .dataset import Dataset, SiteTable
 from .errors import DatasetError, ModelError
+from .lessons import learned_as, lessons_of
 from .measure import measure, report_on, risk_coverage
 from .models.baselines import absorber_mean
 from .models.calibration import (
@@ -38,10 +39,7 @@ from .models.calibration import (
 from .models.composition import CompositionModel, Sites
 from .models.domain import DomainIndex
 from .models.ensemble import Architecture, Ensemble, Prediction
-from .models.shells import candidate_waves
-from .models.simulate import each_draw, simulate
 from .models.tasks import Task, drawn_inputs, numpy_curve_error
-from .paths import PATHS_SIZE
 from .sevennet import FOLDER as SEVENNET
 from .spectrum import edge_of, element_symbol
 from .training import finished_ensemble, train_ensemble
@@ -166,7 +164,7 @@ def make_model(
     state = run.networks(learned.label) if run is not None else None
     finished = finished_ensemble(learned, config.architecture, options, state)
     if finished is None:
-        lessons, beside = _lessons(task, dataset, masks["train"], parts["train"], config, folder.parent, crystals)
+        lessons, beside = lessons_of(task, dataset, masks["train"], parts["train"], config, folder.parent, crystals)
         finished = train_ensemble(learned, lessons, parts["select"], config.architecture, options, **beside, state=state, watch=watch)
     trained, losses = finished
     if is_first_process():
@@ -178,11 +176,6 @@ def make_model(
         finish_model(ensemble, dataset, config, losses, data_hash, folder)
     wait_for_all()
     return ModelBundle.load(folder)
-
-
-def learned_as(task: Task) -> Task:
-    """The task that a model's networks are trained for: both inverse questions of a kind are learned together."""
-    return task if task.name == "forward" else Task("shell", task.kind)
 
 
 #: What a card says of how its networks came about, and keeps when they are calibrated anew.
@@ -268,49 +261,6 @@ def finish_model(
         card["metrics"]["computed"] = measure(bundle, report, task.inputs(task.source(parts["report"])))["report"]
     bundle.save(folder)
     return ModelBundle.load(folder)
-
-
-def _lessons(
-    task: Task,
-    dataset: Dataset,
-    train: NDArray[np.bool_],
-    table: SiteTable,
-    config: FamilyConfig,
-    family: Path,
-    crystals: Crystals | None,
-) -> tuple[SiteTable, dict[str, Any]]:
-    """The spectra that a model learns from, and what `train_ensemble` takes beside them.
-
-    Forward EXAFS learns from FEFF's single paths too; inverse EXAFS from spectra that the family's forward model simulates, and its waves.
-
-    Args:
-        task: what is learned.
-        dataset: where the paths are.
-        train: rows of the training part, and `table`: the part itself.
-        table: see `train`.
-        config: how it is trained.
-        family: where the forward model is.
-        crystals: sites without spectra; those of the training part are simulated too.
-
-    Raises:
-        DatasetError: if an inverse model of EXAFS has no forward model of the same split beside it.
-    """
-    if task.kind == "XANES":
-        return table, {}
-    if task.name == "forward":
-        return table, {"paths": dataset.paths.of_sites(train) if dataset.paths is not None else None}
-    if not (family / "forward-EXAFS" / CARD).is_file():
-        raise DatasetError(f"{task.label} learns from spectra that forward-EXAFS simulates; name forward-EXAFS among the tasks before it.")
-    forward = ModelBundle.load(family / "forward-EXAFS")
-    if forward.card["split"]["seed"] != config.split_seed:
-        raise DatasetError(f"forward-EXAFS in {family} was trained on another split than {config.split_seed}; train it again first.")
-    lessons = [each_draw(table)]
-    if config.simulated:
-        lessons.append(simulate(table, forward.ensemble, config.simulated, config.split_seed))
-        if crystals is not None:
-            more = crystals.sites(crystals.of_part("train", config.split_seed))
-            lessons.append(simulate(more, forward.ensemble, config.simulated, config.split_seed))
-    return SiteTable.join(lessons), {"waves": candidate_waves(forward.ensemble, torch.as_tensor(table.features[:, -PATHS_SIZE:]))}
 
 
 Parts = dict[str, SiteTable]

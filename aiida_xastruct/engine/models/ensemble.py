@@ -32,11 +32,13 @@ class Architecture:
         if task.name == "forward" and task.kind == "EXAFS":
             return PathNetwork(3 * self.width // 4)
         if task.kind == "EXAFS":
-            return ShellNetwork(task.n_out, task.n_error, self.width, self.depth, self.dropout, task.name != "neighbours")
+            reads_distance = task.name != "neighbours"
+            return ShellNetwork(task.n_out, task.n_error, self.width, self.depth, self.dropout, reads_distance, task.names_elements)
         if task.name == "forward":
             n_half = len(SevenNetFeatures.scalars)
             return SiteNetwork(NETWORK_COLUMNS, task.n_out, task.n_error, 2 * self.width, self.depth, self.dropout, n_half)
-        return SiteNetwork(task.n_in, task.n_out, task.n_error, self.width, self.depth, self.dropout)
+        names_elements = task.names_elements
+        return SiteNetwork(task.n_in, task.n_out, task.n_error, self.width, self.depth, self.dropout, names_elements=names_elements)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ class Ensemble:
             for name in ("log_error.weight", "log_error.bias"):
                 state[name] = state[name][errors].clone()
             network = architecture.build(task)
-            network.load_state_dict(state)
+            network.load_state_dict({name: tensor for name, tensor in state.items() if name in network.state_dict()})
             members.append(network)
         return Ensemble(task, members)
 

@@ -43,6 +43,40 @@ def element_descriptors() -> torch.Tensor:
     return torch.cat([bumps, torch.stack(rows)], dim=1)
 
 
+class ElementHead(nn.Module):
+    """What elements have in common, added to logits that each has of its own: with few spectra of an element, most of what is known.
+
+    A logit gets a part that follows from the descriptors of the element it stands for, and the absorber's own element a further one, for
+    metals and elemental bonds are alike whichever element it is.
+
+    Shapes:
+        input: logits (b, MAX_Z), hidden (b, width), z (b,) absorbers. output: logits (b, MAX_Z).
+    """
+
+    elements: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("elements", element_descriptors().clone(), persistent=False)
+        self.alike = nn.Linear(width, self.elements.shape[1], bias=False)
+        self.own = nn.Linear(width, 1)
+        for layer in (self.alike, self.own):
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.own.bias)
+
+    def forward(self, logits: torch.Tensor, hidden: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """The logits with what is common added."""
+        shared: torch.Tensor = logits + self.alike(hidden) @ self.elements.T
+        return shared.scatter_add(1, z[:, None], self.own(hidden).to(shared.dtype))
+
+
+def with_elements(head: ElementHead | None, value: torch.Tensor, hidden: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """A network's value (b, n_out) with the head applied to its last MAX_Z columns, the logits of neighbours, where there is one."""
+    if head is None:
+        return value
+    return torch.cat([value[:, :-MAX_Z], head(value[:, -MAX_Z:], hidden, z)], dim=1)
+
+
 class SiteNetwork(nn.Module):
     """Standardise, run a residual perceptron, and read a value and the logarithm of its expected error.
 
@@ -61,8 +95,17 @@ class SiteNetwork(nn.Module):
     elements: torch.Tensor
 
     def __init__(
-        self, n_in: int, n_out: int, n_error: int, width: int = 256, depth: int = 2, dropout: float = 0.1, n_half: int = 0
+        self,
+        n_in: int,
+        n_out: int,
+        n_error: int,
+        width: int = 256,
+        depth: int = 2,
+        dropout: float = 0.1,
+        n_half: int = 0,
+        names_elements: bool = False,
     ) -> None:
+        """`names_elements`: whether the last MAX_Z outputs are logits of neighbours."""
         super().__init__()
         half = torch.randperm(n_half)[: n_half // 2].sort().values
         self.register_buffer("seen", torch.cat([half, torch.arange(n_half, n_in)]), persistent=n_half > 0)
@@ -77,6 +120,7 @@ class SiteNetwork(nn.Module):
         self.log_error = nn.Linear(width, max(n_error, 1))
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
+        self.named = ElementHead(width) if names_elements else None
 
     def start_from(self, x: torch.Tensor, z: torch.Tensor, start: torch.Tensor) -> None:
         """Set the standardisation from training inputs (n, n_in or more), and the value to start from (n_out,); all absorbers z alike."""
@@ -92,4 +136,5 @@ class SiteNetwork(nn.Module):
         for block in self.blocks:
             hidden = hidden + block(hidden)
         hidden = self.leave(hidden)
-        return self.value(hidden) + self.start, self.log_error(hidden.detach()).clamp(-7.0, 2.0)
+        value = with_elements(self.named, self.value(hidden) + self.start, hidden, z)
+        return value, self.log_error(hidden.detach()).clamp(-7.0, 2.0)

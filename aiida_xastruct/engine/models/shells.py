@@ -16,7 +16,7 @@ from torch import nn
 from ..dataset import MAX_Z
 from ..paths import PATH_COLUMNS, PATH_K, PathKind
 from ..spectrum import EXAFS_GRID
-from .networks import element_descriptors
+from .networks import ElementHead, element_descriptors, with_elements
 from .paths import PathNetwork, gaussians
 from .views import R_GRID, magnitude_and_phase
 
@@ -55,8 +55,10 @@ class ShellNetwork(nn.Module):
     scale: torch.Tensor
     start: torch.Tensor
 
-    def __init__(self, n_out: int, n_error: int, width: int, depth: int, dropout: float, reads_distance: bool) -> None:
-        """`reads_distance`: whether the first output is a mean distance."""
+    def __init__(
+        self, n_out: int, n_error: int, width: int, depth: int, dropout: float, reads_distance: bool, names_elements: bool
+    ) -> None:
+        """`reads_distance`: whether the first output is a mean distance; `names_elements`: whether the last MAX_Z are of neighbours."""
         super().__init__()
         k = torch.tensor(EXAFS_GRID, dtype=torch.float32)
         phase = 2.0 * k[:, None] * DISTANCES
@@ -86,6 +88,7 @@ class ShellNetwork(nn.Module):
         self.log_error = nn.Linear(width, max(n_error, 1))
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
+        self.named = ElementHead(width) if names_elements else None
 
     def start_from(self, x: torch.Tensor, z: torch.Tensor, start: torch.Tensor) -> None:
         """Set the scale of the overlaps from training inputs (n, n_k) and absorbers (n,), and the value to start from (n_out,)."""
@@ -113,7 +116,7 @@ class ShellNetwork(nn.Module):
         hidden = nn.functional.silu(hidden)
         pooled = nn.functional.avg_pool1d(hidden, _POOL).flatten(1)
         told = self.read(torch.cat([pooled, element, magnitude_and_phase(x) / 3.0], dim=1))
-        value = self.value(told) + self.start
+        value = with_elements(self.named, self.value(told) + self.start, told, z)
         if self.reads_distance:
             mean = torch.softmax(self.weigh(hidden)[:, 0], dim=1) @ self.distances
             value = torch.cat([value[:, :1] - self.start[:1] + mean[:, None], value[:, 1:]], dim=1)

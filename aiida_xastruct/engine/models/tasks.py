@@ -83,6 +83,11 @@ class Task:
         return {"forward": 1, "neighbours": 0}.get(self.name, len(DISTANCE_OUTPUTS))
 
     @property
+    def names_elements(self) -> bool:
+        """Whether the last MAX_Z outputs of a network are logits of neighbours."""
+        return self.name in ("neighbours", "shell")
+
+    @property
     def of_shell(self) -> tuple[slice, slice]:
         """Which outputs and which stated errors of a network for the task "shell" answer this one; one error at least, as networks have."""
         distances = len(DISTANCE_OUTPUTS)
@@ -143,7 +148,7 @@ class Task:
             # Where no spectrum reaches, a curve goes on as the nearest point that one does.
             points = np.arange(len(mean))
             mean = torch.as_tensor(np.interp(points, points[known.numpy()], mean[known].numpy()), dtype=mean.dtype)
-        if self.name in ("neighbours", "shell"):
+        if self.names_elements:
             elements = slice(-MAX_Z, None)
             mean[elements] = torch.logit(mean[elements], eps=1e-3)
         return mean

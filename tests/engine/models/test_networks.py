@@ -11,7 +11,7 @@ import torch
 from aiida_xastruct.engine.dataset import MAX_Z
 from aiida_xastruct.engine.errors import ModelError
 from aiida_xastruct.engine.models.ensemble import Architecture, Ensemble
-from aiida_xastruct.engine.models.networks import element_descriptors
+from aiida_xastruct.engine.models.networks import ElementHead, element_descriptors
 from aiida_xastruct.engine.models.tasks import NETWORK_COLUMNS, Task, curve_error, curve_weight, numpy_curve_error
 from aiida_xastruct.engine.sevennet import SevenNetFeatures
 from aiida_xastruct.engine.spectrum import EXAFS_GRID
@@ -243,3 +243,34 @@ def test_damaged_weights_are_refused(tmp_path, refused, harm):
 def test_an_ensemble_needs_a_member(refused):
     with refused(ModelError, "has no networks"):
         Ensemble(Task("distance", "XANES"), [])
+
+
+def test_a_fresh_head_changes_no_logit():
+    logits = torch.randn(5, MAX_Z)
+    assert torch.equal(ElementHead(16)(logits, torch.randn(5, 16), torch.arange(1, 6)), logits)
+
+
+def test_what_is_said_of_the_absorbers_own_element_holds_for_all_absorbers():
+    head = ElementHead(16)
+    torch.nn.init.constant_(head.own.bias, 2.0)
+    absorber = torch.tensor([26, 29, 79])
+    said = head(torch.zeros(3, MAX_Z), torch.randn(3, 16), absorber)
+    assert torch.equal(said, 2.0 * torch.nn.functional.one_hot(absorber, MAX_Z).float())
+
+
+def test_what_is_learned_of_one_element_is_said_of_those_like_it():
+    head = ElementHead(4)
+    with torch.no_grad():
+        head.alike.weight[:, 0] = element_descriptors()[28] - element_descriptors().mean(dim=0)
+    said = head(torch.zeros(1, MAX_Z), torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.tensor([8]))[0]
+    assert said[27] > said[8]
+    assert said[29] > said[8]
+    assert said[28] > said[53]
+
+
+@pytest.mark.parametrize("kind", ["XANES", "EXAFS"])
+def test_only_networks_that_name_elements_have_a_head(kind):
+    heads = {name: SMALL.build(Task(name, kind)) for name in ("neighbours", "distance", "shell")}
+    assert {name: getattr(network, "named", None) is not None for name, network in heads.items()} == {
+        "neighbours": True, "distance": False, "shell": True
+    }  # fmt: skip

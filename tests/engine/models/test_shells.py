@@ -35,7 +35,7 @@ def paths(table):
 
 
 def test_a_wave_is_found_where_its_neighbour_stands(table, forward):
-    network = ShellNetwork(3, 3, 16, 1, 0.0, reads_distance=True)
+    network = ShellNetwork(3, 3, 16, 1, 0.0, reads_distance=True, names_elements=False)
     network.waves.copy_(candidate_waves(forward, paths(table)))
     for candidate, distance in ((1, 14), (8, 30), (17, 40)):
         k = torch.tensor(EXAFS_GRID, dtype=torch.float32)
