@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 from aiida.cmdline.params import types
+from click.core import ParameterSource
 
 from ..engine.errors import XastructError
 from .group import with_profile
@@ -92,7 +93,7 @@ def improve(
     if (resume is None) == (not sources):
         raise XastructError("give sources of crystals, or --resume PK of a run that was killed.")
     if resume is not None:
-        _resume(resume, (dataset, family, kind, absorber, rounds, sites_per_round, label, code, train_code, config, cache, daemon), as_json)
+        _resume(resume, as_json)
         return
     if dataset is None:
         raise XastructError("there is nothing to learn from beside the new spectra; give --dataset, what the family was trained on.")
@@ -141,14 +142,16 @@ def _inputs(
     }
 
 
-def _resume(pk: int, given: tuple[Any, ...], as_json: bool) -> None:
+def _resume(pk: int, as_json: bool) -> None:
     """Go on with a run, and show what came of it."""
     from aiida.orm import QueryBuilder, WorkChainNode
 
     from ..tools.resume import resume
     from ..workflows.improve import ImproveWorkChain
 
-    if any(given):
+    context = click.get_current_context()
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if given - {"sources", "resume", "as_json", "verbosity"}:  # an argument counts as given, if with nothing
         raise XastructError("a run goes on as it was begun; give --resume PK without other options.")
     filters = {"id": pk, "attributes.process_label": ImproveWorkChain.__name__}
     found = QueryBuilder().append(WorkChainNode, filters=filters).first(flat=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +57,10 @@ def pick_sites(**nodes: Any) -> Any:
             `acquisition_version`; and `holdout`, a `Dict` with `ids` and `twins` that nothing may be trained on (`holdout_node`).
 
     Returns:
-        `picks`: `Dict` with `sites`, the most worth first, each with `name` (in `structures`), `id`, `hash`, `site`, `absorber`, `formula`,
-        `prototype`, `expected_error` and `gain`; `candidates`, their number; `left_out`, counts by reason; and `covered`, before and after.
-        `structures`: their crystals. Exit status 310 where an input cannot be used, 311 where no site is left to choose from.
+        `picks`: `Dict` with `sites`, the most worth first, each with `name` (in `structures`), `id`, `source_id` (in the training set),
+        `hash`, `site`, `absorber`, `formula`, `prototype`, `expected_error` and `gain`; `candidates`, their number; `left_out`, counts by
+        reason; and `covered`, before and after. `structures`: their crystals. Exit status 310 where an input cannot be used, 311 where no
+        site is left to choose from.
     """
     import numpy as np
 
@@ -153,16 +156,26 @@ def _places(
 
 
 def _name(picked: list[dict[str, Any]], crystals: Sequence[Structure]) -> dict[str, Structure]:
-    """Crystals of the chosen sites by names, which the rows get too: their ids, with a number where another crystal has that id."""
-    names: dict[str, str] = {}
+    """Crystals of the chosen sites by names that a job can have as keys, which have no dots, say.
+
+    The rows get the name, and as `source_id` the id by which a training set knows the crystal, with a number where another has that id too.
+    """
+    known: dict[str, tuple[str, str]] = {}
     named: dict[str, Structure] = {}
     for row, crystal in zip(picked, crystals, strict=True):
-        if row["hash"] not in names:
-            same = sum(key == row["id"] or key.startswith(f"{row['id']}#") for key in named)
-            names[row["hash"]] = row["id"] if not same else f"{row['id']}#{same + 1}"
-            named[names[row["hash"]]] = crystal
-        row["name"] = names[row["hash"]]
+        if row["hash"] not in known:
+            plain, ids = re.sub(r"[^A-Za-z0-9]+", "_", row["id"]).strip("_"), {source_id for _, source_id in known.values()}
+            name = next(name for name in _numbered(plain or "crystal", "_") if name not in named)
+            known[row["hash"]] = name, next(source_id for source_id in _numbered(row["id"], "#") if source_id not in ids)
+            named[name] = crystal
+        row["name"], row["source_id"] = known[row["hash"]]
     return named
+
+
+def _numbered(text: str, mark: str) -> Iterator[str]:
+    """A text, and then the same with numbers from 2 on."""
+    yield text
+    yield from (f"{text}{mark}{number}" for number in count(2))
 
 
 def read_holdout(node: Dict | None) -> Holdout:
