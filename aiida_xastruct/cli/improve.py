@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder with holdout_ids.txt and holdout_formulas.txt: materials that nothing is trained on.",
 )
-@click.option("-L", "--label", help="Label of new families, before their number.  [default: the family's own]")
+@click.option("-L", "--label", help="New families are LABEL/1 and so on.  [default: FAMILY/2 and so on]")
 @click.option("-X", "--code", type=types.CodeParamType(), help="FEFF.  [default: the one that comes with this package, on this machine]")
 @click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of FEFF.  [default: fast]")
 @click.option("--max-concurrent", type=click.IntRange(1), help="Jobs at a time.  [default: 2]")
@@ -88,7 +88,7 @@ def improve(
 
     SOURCES are a folder of CIF files, an npz table, the label of a group, or structures (pk, UUID). In each round the model says of which
     sites it is unsure; FEFF computes those from which it would learn most, the model is trained anew with them, and the better of the two
-    on sites that neither has learned from stands. If that is the new one, it becomes a family, LABEL/2 and so on; the old one stays too.
+    on sites that neither has learned from stands. If that is the new one, it becomes a family of its own; the old one stays too.
     """
     if (resume is None) == (not sources):
         raise XastructError("give sources of crystals, or --resume PK of a run that was killed.")
