@@ -23,7 +23,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -119,12 +119,12 @@ def trained(dataset: Dataset, rows: Rows, seed: int, most_select: int, folder: P
     return ModelBundle.load(folder / TASK), own
 
 
-def run(dataset: Dataset, seeds: int, start: int, sites: int, most_select: int, path: Path) -> dict[str, Any]:
+def run(dataset: Dataset, seeds: Sequence[int], start: int, sites: int, most_select: int, path: Path) -> dict[str, Any]:
     """Train what the file at `path` lacks."""
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"seeds": {}, "cpu_seconds": 0.0}
     result |= {"dataset": dataset.content_hash(), "config": asdict(configuration(0)), "start": start, "sites": sites, "select": most_select}
     work, train = path.with_suffix(""), np.flatnonzero(dataset.parts(KIND, SPLIT_SEED)["train"])
-    for seed in range(seeds):
+    for seed in seeds:
         first = np.random.default_rng(seed).permutation(train)[:start]
         done = result["seeds"].setdefault(str(seed), {})
         for name, pick in ARMS.items():
@@ -247,7 +247,7 @@ def main() -> int:
     """Run the benchmark."""
     parser = described(__doc__)
     parser.add_argument("--dataset", type=Path, help="what `xastruct dataset` made")
-    parser.add_argument("--seeds", type=int, default=3, help="number of starts and trainings (3)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of the starts and trainings (0 1 2)")
     parser.add_argument("--start", type=int, default=300, help="sites of the first model (300)")
     parser.add_argument("--sites", type=int, default=150, help="sites of a round (150)")
     parser.add_argument("--select", type=int, default=400, help="sites of select (400)")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 from aiida.cmdline.params import types
+from click.core import ParameterSource
 
 from ..engine.errors import XastructError
 from .group import with_profile
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder with holdout_ids.txt and holdout_formulas.txt: materials that nothing is trained on.",
 )
-@click.option("-L", "--label", help="Label of new families, before their number.  [default: the family's own]")
+@click.option("-L", "--label", help="New families are LABEL/1 and so on.  [default: FAMILY/2 and so on]")
 @click.option("-X", "--code", type=types.CodeParamType(), help="FEFF.  [default: the one that comes with this package, on this machine]")
 @click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of FEFF.  [default: fast]")
 @click.option("--max-concurrent", type=click.IntRange(1), help="Jobs at a time.  [default: 2]")
@@ -87,12 +88,12 @@ def improve(
 
     SOURCES are a folder of CIF files, an npz table, the label of a group, or structures (pk, UUID). In each round the model says of which
     sites it is unsure; FEFF computes those from which it would learn most, the model is trained anew with them, and the better of the two
-    on sites that neither has learned from stands. If that is the new one, it becomes a family, LABEL/2 and so on; the old one stays too.
+    on sites that neither has learned from stands. If that is the new one, it becomes a family of its own; the old one stays too.
     """
     if (resume is None) == (not sources):
         raise XastructError("give sources of crystals, or --resume PK of a run that was killed.")
     if resume is not None:
-        _resume(resume, (dataset, family, kind, absorber, rounds, sites_per_round, label, code, train_code, config, cache, daemon), as_json)
+        _resume(resume, as_json)
         return
     if dataset is None:
         raise XastructError("there is nothing to learn from beside the new spectra; give --dataset, what the family was trained on.")
@@ -141,14 +142,16 @@ def _inputs(
     }
 
 
-def _resume(pk: int, given: tuple[Any, ...], as_json: bool) -> None:
+def _resume(pk: int, as_json: bool) -> None:
     """Go on with a run, and show what came of it."""
     from aiida.orm import QueryBuilder, WorkChainNode
 
     from ..tools.resume import resume
     from ..workflows.improve import ImproveWorkChain
 
-    if any(given):
+    context = click.get_current_context()
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if given - {"sources", "resume", "as_json", "verbosity"}:  # an argument counts as given, if with nothing
         raise XastructError("a run goes on as it was begun; give --resume PK without other options.")
     filters = {"id": pk, "attributes.process_label": ImproveWorkChain.__name__}
     found = QueryBuilder().append(WorkChainNode, filters=filters).first(flat=True)

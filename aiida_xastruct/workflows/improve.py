@@ -20,7 +20,7 @@ from ..data.dataset import DatasetData
 from ..data.model import ModelData
 from ..engine.errors import XastructError
 from .feff.crystal import SITES_PER_JOB, pack_seconds
-from .improvement import check_inputs, install_next, training_config
+from .improvement import check_inputs, install_next, numbered, training_config
 from .inputs import find_family
 from .screen import ScreenWorkChain
 from .steps import process_of
@@ -54,7 +54,7 @@ class ImproveWorkChain(WorkChain):
         max_concurrent: jobs at a time.
         train_code: `xastruct` on the machine that is to train; this process trains if left out, which the daemon's worker must not.
         training: `config` (changes to `architecture` and `training` of the model's card), `options` of the job, and `device`.
-        label: of the new families, before their number; the family's own if left out.
+        label: of the new families, `LABEL/1` and so on; if left out they are the next versions of the family, `FAMILY/2` and so on.
         predict_code: `xastruct` on the machine that is to predict; here if left out.
         predict_options: `metadata.options` of its jobs.
         cache: file that features are read from and kept in.
@@ -110,7 +110,7 @@ class ImproveWorkChain(WorkChain):
         spec.output("dataset", valid_type=DatasetData, required=False)
         spec.output("model", valid_type=ModelData, required=False)
         spec.output("summary", valid_type=Dict, required=False)
-        spec.output_namespace("rounds", dynamic=True)
+        spec.output_namespace("rounds", valid_type=(Dict, DatasetData, ModelData), dynamic=True, help="What each round made.")
         spec.exit_code(301, "ERROR_NO_MODEL", message="{reason}")
         spec.exit_code(302, "ERROR_TRAINING_REFUSED", message="the model cannot be trained so: {reason}")
         spec.exit_code(303, "ERROR_SCREENING_FAILED", message="the crystals cannot be screened: {reason}")
@@ -280,9 +280,8 @@ class ImproveWorkChain(WorkChain):
             return self._stop("ERROR_NO_VERDICT", _words(node))
         verdict, label = node.outputs.verdict.get_dict(), None
         if verdict["better"]:
-            base = self.inputs.label.value if "label" in self.inputs else self.ctx.first_family
-            family = find_family(self.ctx.family)
-            label = install_next(family, model, dataset, base).label
+            stem, number = (self.inputs.label.value, 0) if "label" in self.inputs else numbered(self.ctx.first_family)
+            label = install_next(find_family(self.ctx.family), model, dataset, stem, number).label
             self.ctx.family, self.ctx.model = label, model
         self.ctx.dataset = dataset
         self.ctx.said = [*self.ctx.said, {"family": label}]

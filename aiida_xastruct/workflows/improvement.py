@@ -51,17 +51,18 @@ def training_config(card: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
     return config
 
 
-def install_next(family: ModelFamily, model: ModelData, dataset: DatasetData, base: str) -> ModelFamily:
+def install_next(family: ModelFamily, model: ModelData, dataset: DatasetData, stem: str, number: int) -> ModelFamily:
     """The next version of a family: a new model in the place of its own, and its others.
 
     Args:
         family: that stands.
         model: stored.
         dataset: that the model was trained on.
-        base: label before the number.
+        stem: label before the number.
+        number: of the version before.
 
     Returns:
-        the group `STEM/NUMBER`, of the first number after that of `base` that is free; one of the same models where there is one.
+        the group `STEM/NUMBER` of the first number after that one that is free; one of the same models where there is one.
     """
     from aiida.orm import QueryBuilder
 
@@ -69,7 +70,6 @@ def install_next(family: ModelFamily, model: ModelData, dataset: DatasetData, ba
 
     others = {f"{task}_{kind}": node for (task, kind), node in family.models.items() if (task, kind) != (model.task, model.kind)}
     models = {**others, f"{model.task}_{model.kind}": model}
-    stem, number = numbered(base)
     while (taken := QueryBuilder().append(ModelFamily, filters={"label": f"{stem}/{number + 1}"}).first(flat=True)) is not None:
         if {node.uuid for node in taken.nodes} == {node.uuid for node in models.values()}:
             return taken

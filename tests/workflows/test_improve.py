@@ -19,7 +19,9 @@ from aiida.orm import Dict, Float, InstalledCode, QueryBuilder
 
 from aiida_xastruct.calculations.functions.compare_models import compare_models
 from aiida_xastruct.calculations.functions.extend_dataset import extend_dataset
+from aiida_xastruct.calculations.functions.pick_sites import _name
 from aiida_xastruct.data.dataset import DatasetData
+from aiida_xastruct.data.spectra import SpectraData
 from aiida_xastruct.engine.configuration import FamilyConfig
 from aiida_xastruct.engine.dataset import COLUMNS, PARTS, THERMAL_DRAWS, Dataset, part_of
 from aiida_xastruct.engine.family import make_family
@@ -27,7 +29,7 @@ from aiida_xastruct.engine.spectrum import EXAFS_GRID
 from aiida_xastruct.groups.family import ModelFamily
 from aiida_xastruct.tools.structures import structure_chunks
 from aiida_xastruct.workflows.improve import ImproveWorkChain
-from aiida_xastruct.workflows.improvement import numbered, training_config
+from aiida_xastruct.workflows.improvement import install_next, numbered, training_config
 
 from .conftest import cubic
 
@@ -140,23 +142,19 @@ def test_rounds_end_with_a_better_model_and_every_link(start: Callable[..., Any]
     for output in ("dataset", "model", "summary"):
         assert type(outputs[output].creator).__name__ == "CalcFunctionNode"
 
-    # What FEFF leaves out is skipped, and said.
+    # What FEFF warns of is added, what it has no spectrum of is skipped; both are said.
     extension = first["dataset"].creator
     inputs = {link.link_label: link.node for link in extension.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all()}
-    label = next(name for name in inputs if name.startswith("statuses"))
-    lost = first["picks"]["sites"][0]
+    statuses, collection = (next(name for name in inputs if name.startswith(word)) for word in ("statuses", "collection"))
+    kept, lost = first["picks"]["sites"]
     words = {"label": "ERROR_KILLED", "reason": "it was killed."}
-    inputs[label] = Dict(
-        {
-            "sites": [
-                row | words if row["site"] == lost["site"] and row["structure"] == lost["name"] else row for row in inputs[label]["sites"]
-            ]
-        }
-    )
-    warned = extend_dataset(**inputs)["growth"]
-    assert [(row["id"], row["reason"]) for row in warned["warned"]] == [(lost["id"], "it was killed.")]
-    for name in [name for name in inputs if name.startswith("collection")]:
-        del inputs[name]
+    inputs[statuses] = Dict({"sites": [row | words for row in inputs[statuses]["sites"]]})
+    inputs[collection] = SpectraData.from_engine([item for item in inputs[collection] if item.structure == kept["name"]])
+    growth = extend_dataset(**inputs)["growth"].get_dict()
+    assert (growth["asked"], growth["added"]) == (2, 1)
+    assert [(row["id"], row["reason"]) for row in growth["warned"]] == [(kept["id"], "it was killed.")]
+    assert [(row["id"], row["reason"]) for row in growth["failed"]] == [(lost["id"], "it was killed.")]
+    del inputs[collection]
     _, none = extend_dataset.run_get_node(**inputs)
     assert none.exit_status == 311
     assert "FEFF gave no spectrum of 2 sites" in none.exit_message
@@ -220,9 +218,31 @@ def test_a_model_is_trained_as_its_card_says(beginning: tuple[Path, Path]) -> No
     assert not {"devices", "accelerator", "nodes"} & set(own)
 
 
-def test_versions_are_counted_on() -> None:
-    assert [numbered(label) for label in ("mine", "mine/2", "xastruct/default/0a1b2c3d", "12")] == [
-        ("mine", 1), ("mine", 2), ("xastruct/default/0a1b2c3d", 1), ("12", 1)
+def test_crystals_of_one_id_are_told_apart_and_jobs_can_have_their_names() -> None:
+    """Ids of CIF files have dots, which no key of a `Dict` may have."""
+    picked: list[dict[str, Any]] = [{"id": "a/x.cif", "hash": digest} for digest in ("1", "2", "1")] + [{"id": "a x.cif", "hash": "3"}]
+    named = _name(picked, [CRYSTALS[name] for name in ("MgO", "NiO", "MgO", "CdO")])
+    assert [row["name"] for row in picked] == ["a_x_cif", "a_x_cif_2", "a_x_cif", "a_x_cif_3"]
+    assert [row["source_id"] for row in picked] == ["a/x.cif", "a/x.cif#2", "a/x.cif", "a x.cif"]
+    assert [crystal.composition.reduced_formula for crystal in named.values()] == ["MgO", "NiO", "CdO"]
+    assert Dict({key: [0] for key in named}).get_dict().keys() == named.keys()
+
+
+def test_the_next_version_holds_the_other_models_too(
+    aiida_profile_clean: Any, write_family: Callable[..., Path], make_dataset: Callable[..., Any], tmp_path: Path
+) -> None:
+    make_dataset(n=40).save(tmp_path / "set.h5")
+    dataset = DatasetData.from_file(tmp_path / "set.h5")
+    mine, other = (ModelFamily.install(write_family(tmp_path / name, seed), name) for seed, name in enumerate(("mine", "other")))
+    ModelFamily.install(write_family(tmp_path / "third", 3), "mine/2")  # somebody else's
+    model = other.get_model("forward", "XANES")
+    made = install_next(mine, model, dataset, *numbered(mine.label))
+    assert (made.label, made.manifest["version"], made.manifest["training_data_hash"]) == ("mine/3", "3", dataset.content_hash)
+    expected = {key: node.uuid for key, node in mine.models.items()} | {("forward", "XANES"): model.uuid}
+    assert {key: node.uuid for key, node in made.models.items()} == expected
+    assert install_next(mine, model, dataset, *numbered(mine.label)).uuid == made.uuid
+    assert [numbered(label) for label in ("mine", "mine/2", "xastruct/default/0a1b2c3d")] == [
+        ("mine", 1), ("mine", 2), ("xastruct/default/0a1b2c3d", 1)
     ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def extend_dataset(**nodes: Any) -> Any:
         for row in rows:
             status = said.get((row["name"], row["site"]), {"label": "ERROR", "reason": "its job gave no report."})
             words = {key: row[key] for key in ("id", "site", "absorber")} | {"reason": status["reason"] or status["label"]}
-            if (row["name"], row["site"]) not in have:
+            if (row["source_id"], row["site"]) not in have:
                 failed.append(words)
             elif status["label"]:
                 warned.append(words)
@@ -81,7 +81,7 @@ def _records(nodes: Mapping[str, Any], rows: list[dict[str, Any]]) -> Iterator[R
         key = (row["name"], row["site"])
         if key in spectra:
             spectrum = spectra[key]
-            yield Record(SOURCE, row["name"], crystals[row["name"]], row["site"], spectrum, str(spectrum.settings["program"]))
+            yield Record(SOURCE, row["source_id"], crystals[row["name"]], row["site"], spectrum, str(spectrum.settings["program"]))
 
 
 def _of(nodes: Mapping[str, Any], prefix: str, kind: type) -> Iterator[tuple[str, Any]]:

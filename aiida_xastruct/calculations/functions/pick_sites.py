@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +57,10 @@ def pick_sites(**nodes: Any) -> Any:
             `acquisition_version`; and `holdout`, a `Dict` with `ids` and `twins` that nothing may be trained on (`holdout_node`).
 
     Returns:
-        `picks`: `Dict` with `sites`, the most worth first, each with `name` (in `structures`), `id`, `hash`, `site`, `absorber`, `formula`,
-        `prototype`, `expected_error` and `gain`; `candidates`, their number; `left_out`, counts by reason; and `covered`, before and after.
-        `structures`: their crystals. Exit status 310 where an input cannot be used, 311 where no site is left to choose from.
+        `picks`: `Dict` with `sites`, the most worth first, each with `name` (in `structures`), `id`, `source_id` (in the training set),
+        `chunk`, `hash`, `site`, `absorber`, `formula`, `prototype`, `expected_error` and `gain`; `candidates`, their number; `left_out`,
+        counts by reason; and `covered`, before and after. `structures`: their crystals. Exit status 310 where an input cannot be used, 311
+        where no site is left to choose from.
     """
     import numpy as np
 
@@ -77,22 +80,22 @@ def pick_sites(**nodes: Any) -> Any:
             reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the model has no answer for any"
             return ExitCode(311, f"no site of these crystals can be added to the training part ({reasons}); give others.")
         table = dataset.tables[kind].take(dataset.parts(kind, options["split_seed"])["train"])
-        crystals, place, group = ([row.pop(name) for row in rows] for name in ("crystal", "place", "group"))
+        place, group = ([row.pop(name) for row in rows] for name in ("place", "group"))
         absorber = np.array([atomic_number(row["absorber"]) for row in rows])
         expected = np.array([row["expected_error"] for row in rows])
         candidates = Candidates(np.array(place), absorber, expected, np.array(group))
         known = Known(places(model, table.features), table.absorber)
         choice = choose(candidates, known, options["count"], options["per_group"])
+        picked = [rows[row] | {"gain": float(gain)} for row, gain in zip(choice.rows, choice.gain, strict=True)]
+        named = _name(picked, _crystals(nodes, picked))
     except XastructError as error:
         return ExitCode(310, str(error))
-    picked = [rows[row] | {"gain": float(gain)} for row, gain in zip(choice.rows, choice.gain, strict=True)]
-    named = _name(picked, [crystals[row] for row in choice.rows])
     said = {"sites": picked, "candidates": len(rows), "left_out": left_out, "covered": list(choice.covered)}
     return {"picks": Dict(said), "structures": structures_node(named)}
 
 
 def _candidates(nodes: Mapping[str, Any], gate: Gate, model: ModelBundle) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Rows of the sites that may be chosen, each with its crystal, place and group, and counts of the others by reason."""
+    """Rows of the sites that may be chosen, each with its place and group, and counts of the others by reason."""
     from ...engine.dataset import group_label
     from ...engine.sitecache import SiteCache, structure_hash
     from ...engine.structure import prototype, space_group
@@ -123,10 +126,21 @@ def _candidates(nodes: Mapping[str, Any], gate: Gate, model: ModelBundle) -> tup
                 left_out.update(filter(None, reasons))
                 free = [row for row, reason in zip(own, reasons, strict=True) if not reason]
                 for row, place in zip(free, _places(model, cache, digest, crystal, free), strict=True):
-                    words = {key: row[key] for key in ("id", "hash", "site", "absorber")}
+                    words = {key: row[key] for key in ("id", "hash", "site", "absorber")} | {"chunk": chunk}
                     words |= {"formula": material["formula"], "prototype": material["prototype"], "expected_error": row["uncertainty"]}
-                    found.append(words | {"place": place, "group": group_label(material), "crystal": crystal})
+                    found.append(words | {"place": place, "group": group_label(material)})
     return found, dict(left_out)
+
+
+def _crystals(nodes: Mapping[str, Any], picked: Sequence[Mapping[str, Any]]) -> list[Structure]:
+    """The crystal of each row, read again: all of a large screening would not fit into memory."""
+    wanted = {(row["chunk"], row["id"]) for row in picked}
+    found = {}
+    for chunk in {chunk for chunk, _ in wanted}:
+        for name, crystal in read_structures(nodes[f"structures_{chunk}"]):
+            if (chunk, name) in wanted:
+                found[chunk, name] = crystal
+    return [found[row["chunk"], row["id"]] for row in picked]
 
 
 def _places(
@@ -153,16 +167,26 @@ def _places(
 
 
 def _name(picked: list[dict[str, Any]], crystals: Sequence[Structure]) -> dict[str, Structure]:
-    """Crystals of the chosen sites by names, which the rows get too: their ids, with a number where another crystal has that id."""
-    names: dict[str, str] = {}
+    """Crystals of the chosen sites by names that a job can have as keys, which have no dots, say.
+
+    The rows get the name, and as `source_id` the id by which a training set knows the crystal, with a number where another has that id too.
+    """
+    known: dict[str, tuple[str, str]] = {}
     named: dict[str, Structure] = {}
     for row, crystal in zip(picked, crystals, strict=True):
-        if row["hash"] not in names:
-            same = sum(key == row["id"] or key.startswith(f"{row['id']}#") for key in named)
-            names[row["hash"]] = row["id"] if not same else f"{row['id']}#{same + 1}"
-            named[names[row["hash"]]] = crystal
-        row["name"] = names[row["hash"]]
+        if row["hash"] not in known:
+            plain, ids = re.sub(r"[^A-Za-z0-9]+", "_", row["id"]).strip("_"), {source_id for _, source_id in known.values()}
+            name = next(name for name in _numbered(plain or "crystal", "_") if name not in named)
+            known[row["hash"]] = name, next(source_id for source_id in _numbered(row["id"], "#") if source_id not in ids)
+            named[name] = crystal
+        row["name"], row["source_id"] = known[row["hash"]]
     return named
+
+
+def _numbered(text: str, mark: str) -> Iterator[str]:
+    """A text, and then the same with numbers from 2 on."""
+    yield text
+    yield from (f"{text}{mark}{number}" for number in count(2))
 
 
 def read_holdout(node: Dict | None) -> Holdout:
