@@ -42,9 +42,9 @@ QUESTIONS = (
     Question("halite NaCl", "641", "halide", "Cl", "EXAFS"),
     Question("galena PbS", "3", "sulphide", "Pb", "EXAFS"),
     Question("periclase MgO", "18050", "oxide", "Mg", "EXAFS"),
-    Question("scheelite CaWO4", "13201", "oxide", "W", "EXAFS"),
+    Question("tungsten carbide WC", "4855", "carbide", "C", "EXAFS"),
 )
-QUICK = ("copper", "halite NaCl", "periclase MgO", "scheelite CaWO4")
+QUICK = ("copper", "halite NaCl", "periclase MgO", "tungsten carbide WC")
 
 #: Goethite with its hydrogen: Yang, Lu, Downs and Costin, Acta Cryst. E 62, i250 (2006).
 GOETHITE = "10471"
