@@ -50,6 +50,7 @@ def test_two_arms_from_one_start(improve, make_dataset, tmp_path, monkeypatch):
     ratio = acquired[2]["mse"] / drawn[2]["mse"]
     assert f"| 2 | 56 | {acquired[2]['mse']:.3f} | {drawn[2]['mse']:.3f} | {ratio:.2f} | {int(ratio < 1)} of 1 |" in page
     assert f"{abs(ratio - 1):.0%}".replace("%", " %") + f" {'less' if ratio < 1 else 'more'} than by a random pick" in page
+    assert page.count("| start | 0 | 40 |") == 1
 
 
 def test_a_run_goes_on_from_models_that_are_there(improve, make_dataset, tmp_path, monkeypatch):
