@@ -234,3 +234,100 @@ def _dataset(kinds: tuple[str, ...] = ("XANES",), n: int = 260, absorbers: tuple
 def make_dataset() -> Callable[..., Any]:
     """Function that makes a synthetic training set: two sites a material, each material a group of its own."""
     return _dataset
+
+
+def _parsed(process: str, inputs: dict[str, Any], files: dict[str, bytes], computer: Any) -> Any:
+    """A finished job of FEFF around recorded output, with what its parser makes of it, all stored."""
+    from aiida.common import LinkType
+    from aiida.orm import CalcJobNode, FolderData
+    from aiida.plugins import ParserFactory
+
+    node = CalcJobNode(computer=computer, process_type=f"aiida.calculations:{process}")
+    for name, value in inputs.items():
+        node.base.links.add_incoming(value.store(), link_type=LinkType.INPUT_CALC, link_label=name)
+    node.set_option("resources", {"num_machines": 1, "num_mpiprocs_per_machine": 1})
+    node.base.repository.put_object_from_bytes(b"{}", "refused.json")
+    node.store()
+    retrieved = FolderData()
+    for name, content in files.items():
+        retrieved.base.repository.put_object_from_bytes(content, name)
+    retrieved.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label="retrieved")
+    retrieved.store()
+    outputs, function = ParserFactory(process).parse_from_node(node, store_provenance=False)
+    node.set_exit_status(function.exit_status or 0)
+    for name, value in outputs.items():
+        value.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label=name)
+        value.store()
+    return node
+
+
+@pytest.fixture(scope="module")
+def provenance(aiida_profile: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the package makes of rock salt, MgO: stored twice, predicted alone and in a batch, by FEFF alone and in a batch, and inferred.
+
+    NaCl is predicted beside it. A training set grew by the batch of FEFF, and the model `learned` was trained on it.
+    """
+    import io
+    import tarfile
+    from dataclasses import asdict
+    from types import SimpleNamespace
+
+    from aiida.engine import calcfunction
+    from aiida.orm import Computer, Dict, Int, List, Str, StructureData
+    from pymatgen.core import Lattice, Structure
+
+    from aiida_xastruct.calculations.functions.infer_local_structure import infer_local_structure
+    from aiida_xastruct.calculations.functions.predict_batch import predict_batch, structures_node
+    from aiida_xastruct.calculations.functions.predict_spectra import predict_spectra
+    from aiida_xastruct.data.dataset import DatasetData
+    from aiida_xastruct.data.model import ModelData
+    from aiida_xastruct.engine.feff.batch import ARCHIVE_FILE, REPORT_FILE, Ran
+    from aiida_xastruct.groups.family import load_default_family
+
+    aiida_profile.reset_storage()
+    folder = tmp_path_factory.mktemp("provenance")
+    recorded = {path.name: path.read_bytes() for path in (Path(__file__).parent / "fixtures" / "feff" / "exafs").iterdir()}
+    mgo, nacl = (
+        Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), list(elements), [[0, 0, 0], [0.5, 0.5, 0.5]])
+        for length, elements in ((4.212, ("Mg", "O")), (5.64, ("Na", "Cl")))
+    )
+    made = SimpleNamespace(crystal=mgo, structure=StructureData(pymatgen=mgo).store(), twin=StructureData(pymatgen=mgo).store())
+    made.other = StructureData(pymatgen=nacl).store()
+    made.family = load_default_family()
+    made.model = made.family.get_model("forward", "EXAFS")
+    inputs = {"sites": List([0]), "kind": Str("EXAFS"), "model": made.model}
+    made.predicted = predict_spectra.run_get_node(structure=made.structure, **inputs)[1].outputs.spectra.site_0
+    made.predicted_other = predict_spectra.run_get_node(structure=made.other, **inputs)[1].outputs.spectra.site_0
+    structures = structures_node({"mgo": mgo, "nacl": nacl}).store()
+    made.table = predict_batch.run_get_node(structures=structures, absorber=Str(""), kind=Str("EXAFS"), model=made.model)[1].outputs.table
+
+    computer = Computer("localhost", "localhost", transport_type="core.local", scheduler_type="core.direct", workdir=str(folder)).store()
+    asked = {"parameters": Dict({"kind": "EXAFS"})}
+    made.run = _parsed("xastruct.feff", {"structure": made.twin, "site": Int(0), **asked}, recorded, computer)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in recorded.items():
+            item = tarfile.TarInfo(f"mgo.site_0/{name}")
+            item.size = len(content)
+            tar.addfile(item, io.BytesIO(content))
+    report = {"sites": {"mgo.site_0": asdict(Ran(0, 1.0, 1.0))}}
+    files = {ARCHIVE_FILE: archive.getvalue(), REPORT_FILE: json.dumps(report).encode()}
+    made.batch = _parsed("xastruct.feff_batch", {"structures": structures, "sites": Dict({"mgo": [0]}), **asked}, files, computer)
+    models = {task: made.family.get_model(task, "EXAFS") for task in ("neighbours", "distance")}
+    made.answer = infer_local_structure(spectrum=made.run.outputs.spectrum, kind=Str("EXAFS"), **models)
+
+    @calcfunction
+    def grow(dataset, collection):  # type: ignore[no-untyped-def]
+        larger = dataset.load()
+        (name,) = (item.structure for item in collection)
+        larger.materials.append({**larger.materials[0], "source_id": name})
+        larger.save(folder / "larger.h5")
+        return DatasetData.from_file(folder / "larger.h5")
+
+    _dataset(n=4).save(folder / "first.h5")
+    made.imported = DatasetData.from_file(folder / "first.h5").store()
+    made.grown = grow(dataset=made.imported, collection=made.batch.outputs.collection)
+    card = json.loads((_write_model(folder / "learned", "forward", "EXAFS", seed=7) / "card.json").read_text())
+    (folder / "learned" / "card.json").write_text(json.dumps(card | {"training_data_hash": made.grown.content_hash}))
+    made.learned = ModelData.from_folder(folder / "learned", label="learned").store()
+    return made

@@ -25,7 +25,7 @@ _UNKNOWN = dict.fromkeys(("structure_hash", "neighbours", "mean_distance"))
 
 @dataclass(frozen=True)
 class SiteSpectrum:
-    """A spectrum and what it is of: the structure's name, the absorber's index in it, how many sites are equivalent to it, and its surroundings.
+    """A spectrum and what it is of: the structure's name, the absorber's index in it, how many sites are equivalent, and its surroundings.
 
     The surroundings, `engine.origin.Origin`, are None where they are unknown.
     """

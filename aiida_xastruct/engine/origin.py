@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 
 from .errors import StructureError
 
-#: Digits of a crystal's hash that a node with many spectra lists of each. Of a million crystals one in four thousand shares them with another.
+#: Digits of a hash that a node with many spectra lists of each crystal. Of a million crystals one in four thousand shares them with another.
 PREFIX = 8
 
 

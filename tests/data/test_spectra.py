@@ -70,3 +70,12 @@ def test_damage_is_not_stored(aiida_profile_clean):
     node.set_array("columns", columns)
     with pytest.raises(ValidationError, match="finite"):
         node.store()
+
+
+def test_where_a_spectrum_is_from_comes_back_too(aiida_profile_clean):
+    origin = {"structure_hash": "ab" * 32, "neighbours": ["O", "S"], "mean_distance": 2.1}
+    items = (SiteSpectrum("mp-1", 0, 4, spectrum(30), origin), SiteSpectrum("mp-2", 0, 1, spectrum(20)))
+    node = SpectraData.from_engine(items).store()
+    assert [item.origin for item in node] == [origin, None]
+    assert node.base.attributes.get("hash_prefixes") == ["abababab"]
+    assert [row["mean_distance"] for row in node.base.attributes.get("spectra")] == [2.1, None]

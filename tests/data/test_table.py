@@ -52,6 +52,43 @@ def test_a_row_is_found_in_any_group_of_rows(aiida_profile_clean, tmp_path):
             node.get_row(number)
 
 
+def test_rows_are_found_with_their_numbers(aiida_profile_clean, tmp_path):
+    table = pq.read_table(stream_of(ROWS))
+    with pq.ParquetWriter(tmp_path / "groups.parquet", table.schema) as writer:
+        writer.write_table(table.slice(0, 2))
+        writer.write_table(table.slice(2, 2))
+    node = TableData.from_file(tmp_path / "groups.parquet", "XANES").store()
+    assert node.find([("absorber", "=", "Fe")], ["id"]).to_pylist() == [{"id": "a", "number": 0}, {"id": "b", "number": 2}]
+    # Of either of two conjunctions.
+    either = [[("absorber", "=", "O")], [("id", "=", "c")]]
+    assert node.find(either, ["id"])["number"].to_pylist() == [1, 3]
+    assert node.find(columns=["id"])["number"].to_pylist() == [0, 1, 2, 3]
+    assert node.find([("absorber", "=", "Xe")]).num_rows == 0
+    assert node.find([("absorber", "=", "Xe")]).column_names == [*table.column_names, "number"]
+
+
+def test_groups_that_hold_nothing_by_their_statistics_are_not_read(aiida_profile_clean, tmp_path, monkeypatch):
+    table = pq.read_table(stream_of(ROWS))
+    with pq.ParquetWriter(tmp_path / "groups.parquet", table.schema) as writer:
+        for start in range(4):
+            writer.write_table(table.slice(start, 1))
+    node = TableData.from_file(tmp_path / "groups.parquet", "XANES").store()
+    read, original = [], pq.ParquetFile.read_row_group
+
+    def read_row_group(self, group, columns=None, **options):
+        read.append((group, columns))
+        return original(self, group, columns=columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_row_group)
+    assert node.find([("structure", "=", 1)], ["id"])["number"].to_pylist() == [2]
+    assert read == [(2, ["id", "structure"])]
+
+
+def test_crystals_are_listed_by_the_first_digits_of_their_hashes(aiida_profile_clean):
+    rows = [{**row, "hash": digest} for row, digest in zip(ROWS, ("b" * 64, "b" * 64, "a" * 64, None), strict=True)]
+    assert TableData.from_file(stream_of(rows), "XANES").base.attributes.get("hash_prefixes") == ["a" * 8, "b" * 8]
+
+
 def test_no_rows_are_a_table_too(aiida_profile_clean):
     assert len(TableData.from_file(stream_of([]), "XANES").store()) == 0
 
