@@ -4,8 +4,9 @@
     python benchmarks/spread.py --table spread.json > docs/reference/spread.md
 
 A family is trained, calibrated and measured on its own *report* part for each split and each seed, with the configuration's tasks
-(`--tasks` for others). A split draws anew which groups of reduced formula and prototype are trained on and which are reported; a seed sets
-the first weights, the order and the draws of training. What is done is kept in the JSON file, so that a run goes on where it stopped.
+(`--tasks` for others, which are added to those that the file has). A split draws anew which groups of reduced formula and prototype are
+trained on and which are reported; a seed sets the first weights, the order and the draws of training. What is done is kept in the JSON
+file, so that a run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -45,18 +46,21 @@ def run(dataset: Dataset, config: FamilyConfig, splits: int, seeds: int, path: P
     """Train what the file at `path` lacks; each entry of `runs` holds the report metrics of a family by task."""
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
     result |= {"config": asdict(config), "dataset": dataset.content_hash()}
+    runs = result["runs"]
     for split in range(splits):
         for seed in range(seeds):
             name = f"split {split}, seed {seed}"
-            if name in result["runs"]:
+            done = runs.setdefault(name, {"split": split, "seed": seed, "cpu_seconds": 0.0, "metrics": {}})
+            missing = tuple(label for label in config.tasks if label not in done["metrics"])
+            if not missing:
                 continue
             folder = path.with_suffix("") / name.replace(", ", "-").replace(" ", "")
             start = time.process_time()
-            make_family(dataset, reseeded(config, split, seed), folder)
+            make_family(dataset, replace(reseeded(config, split, seed), tasks=missing), folder)
             family = FamilyBundle.load(folder)
             cards = {label: family.model(*label.split("-")).card for label in family.labels}
-            metrics = {label: card["metrics"]["report"] for label, card in cards.items()}
-            result["runs"][name] = {"split": split, "seed": seed, "cpu_seconds": time.process_time() - start, "metrics": metrics}
+            done["metrics"] |= {label: card["metrics"]["report"] for label, card in cards.items()}
+            done["cpu_seconds"] += time.process_time() - start
             path.write_text(json.dumps(result, indent=1))
             shutil.rmtree(folder)
     return result

@@ -168,8 +168,11 @@ def test_spread_goes_on_and_is_a_mean_with_its_deviation(script, make_dataset, t
     result = spread.run(dataset, config, 2, 1, path)
     assert list(result["runs"]) == ["split 0, seed 0", "split 1, seed 0"]
     first = result["runs"]["split 0, seed 0"]
+    more = spread.run(dataset, replace(config, tasks=("distance-XANES", "forward-XANES")), 1, 1, path)["runs"]["split 0, seed 0"]
+    assert list(more["metrics"]) == ["distance-XANES", "forward-XANES"]
+    assert more["metrics"]["distance-XANES"] == first["metrics"]["distance-XANES"]
     monkeypatch.setattr(spread, "make_family", lambda *_: pytest.fail("what is done is done again"))
-    assert spread.run(dataset, config, 2, 1, path)["runs"]["split 0, seed 0"] == first
+    assert spread.run(dataset, config, 2, 1, path)["runs"]["split 0, seed 0"] == more
     runs = [{"split": split, "seed": seed, "metrics": {"a": {"x": split + 0.1 * seed}}} for split in (0, 2) for seed in (0, 2)]
     found = spread.spread(runs, "a", "x")
     assert found["mean"] == pytest.approx(1.1)
