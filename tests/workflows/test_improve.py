@@ -253,7 +253,7 @@ def test_killed_wherever_it_ends_as_an_undisturbed_one_and_does_nothing_twice(tm
     look = """
 import json
 from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode
-node = QueryBuilder().append(WorkChainNode, filters={{"attributes.process_label": "ImproveWorkChain"}}).first(flat=True)
+node = QueryBuilder().append(WorkChainNode, filters={"attributes.process_label": "ImproveWorkChain"}).first(flat=True)
 done = sorted(one.process_label for parent in (node, *node.called) for one in parent.called if one.is_finished_ok)
 outputs = node.outputs
 print(json.dumps([node.exit_status, done, QueryBuilder().append(CalcJobNode).count(), outputs.rounds.round_1.picks.get_dict(),
