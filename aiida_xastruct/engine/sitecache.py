@@ -24,7 +24,7 @@ from . import ALGORITHM_VERSION
 from .content import content_hash
 from .errors import CacheError, StructureError
 from .sevennet import FOLDER as SEVENNET
-from .structure import Absorber, FirstShell, check_structure, first_shell, prototype, space_group
+from .structure import Absorber, FirstShell, atomic_numbers, check_structure, first_shell, prototype, space_group
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS structure (hash TEXT PRIMARY KEY, space_group INTEGER, prototype TEXT, refused TEXT);
@@ -71,7 +71,7 @@ def structure_hash(structure: Structure) -> str:
     """SHA-256 of cell, elements and fractional coordinates to 1e-6, in the order given."""
     digest = hashlib.sha256()
     digest.update(np.round(structure.lattice.matrix, 6).astype("<f8").tobytes())
-    digest.update(np.array([site.specie.Z for site in structure] if structure.is_ordered else [0], dtype="<i8").tobytes())
+    digest.update(np.array(atomic_numbers(structure) if structure.is_ordered else [0], dtype="<i8").tobytes())
     digest.update((np.round(structure.frac_coords % 1.0, 6) % 1.0).astype("<f8").tobytes())
     return digest.hexdigest()
 

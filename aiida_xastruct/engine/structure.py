@@ -75,9 +75,9 @@ def check_structure(structure: Structure) -> None:
         raise StructureError(
             f"the structure is disordered (a site holds {site.species_string}); give an ordered supercell or pick one occupation."
         )
-    for site in structure:
-        if isinstance(site.specie, DummySpecies):  # its Z is the hash of its name, of either sign
-            raise StructureError(f"{site.species_string!r} is not an element; replace dummy species first.")
+    for specie in {next(iter(site.species)) for site in structure}:
+        if isinstance(specie, DummySpecies):  # its Z is the hash of its name, of either sign
+            raise StructureError(f"{str(specie)!r} is not an element; replace dummy species first.")
     if not np.isfinite(structure.lattice.matrix).all() or structure.volume < 1.0:
         raise StructureError("the cell has no volume; check the lattice vectors (angstrom).")
     i, j, _, distance = structure.get_neighbor_list(MINIMUM_DISTANCE, exclude_self=True)
@@ -96,7 +96,18 @@ def symbol(structure: Structure, site: int) -> str:
     """
     if not 0 <= site < len(structure):
         raise StructureError(f"site {site} does not exist; the structure has sites 0 to {len(structure) - 1}.")
-    return str(Element.from_Z(structure[site].specie.Z).symbol)
+    return symbol_of(structure[site].specie.Z)
+
+
+@cache
+def symbol_of(number: int) -> str:
+    """Element symbol of an atomic number."""
+    return str(Element.from_Z(number).symbol)
+
+
+def atomic_numbers(structure: Structure) -> list[int]:
+    """(n,) of the sites of an ordered structure; `site.specie` would ask each site again whether it is ordered."""
+    return [next(iter(site.species)).Z for site in structure]
 
 
 def inequivalent_absorbers(structure: Structure, absorber: str | None = None) -> list[Absorber]:
@@ -109,7 +120,7 @@ def inequivalent_absorbers(structure: Structure, absorber: str | None = None) ->
     Raises:
         StructureError: if the absorber is not in the structure.
     """
-    present = {symbol(structure, i) for i in range(len(structure))}
+    present = {symbol_of(number) for number in set(atomic_numbers(structure))}
     if absorber is not None and absorber not in present:
         formula = structure.composition.reduced_formula
         raise StructureError(f"{absorber} is not in the structure ({formula}); choose one of {', '.join(sorted(present))}.")
@@ -139,7 +150,7 @@ def _equivalent_atoms(structure: Structure) -> NDArray[np.int64]:
     """(n,) index of the first site each site is equivalent to. Where spglib finds no symmetry, every site stands for itself."""
     import spglib
 
-    numbers = [site.specie.Z for site in structure]
+    numbers = atomic_numbers(structure)
     cell = (structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), numbers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

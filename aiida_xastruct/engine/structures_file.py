@@ -11,7 +11,7 @@ from typing import IO, Any
 from pymatgen.core import Structure
 
 from .errors import StructureError
-from .structure import check_structure, symbol
+from .structure import atomic_numbers, check_structure, symbol_of
 
 FILENAME = "structures.jsonl.gz"
 
@@ -29,8 +29,8 @@ def write_structures(entries: Iterable[Entry], stream: IO[bytes]) -> int:
     """
     count = 0
     seen: Counter[str] = Counter()
-    # No date and no name in the head of the file.
-    with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as lines:
+    # No date and no name in the head of the file; level 9 takes three times as long for 2 % less.
+    with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="", compresslevel=6) as lines:
         for name, given in entries:
             seen[name] += 1
             unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
@@ -46,7 +46,7 @@ def _record(given: Structure | str) -> dict[str, Any]:
         check_structure(given)
     except StructureError as error:
         return {"refused": str(error)}
-    species = [symbol(given, site) for site in range(len(given))]
+    species = [symbol_of(number) for number in atomic_numbers(given)]
     return {"lattice": given.lattice.matrix.tolist(), "species": species, "frac": given.frac_coords.tolist()}
 
 

@@ -10,7 +10,20 @@ from typing import Any
 
 from aiida.common.links import LinkType
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ProcessState, WorkChain, while_
-from aiida.orm import AbstractCode, ArrayData, CalcFunctionNode, Dict, Int, ProcessNode, SinglefileData, Str, to_aiida_type
+from aiida.orm import (
+    AbstractCode,
+    ArrayData,
+    CalcFunctionNode,
+    Data,
+    Dict,
+    Int,
+    ProcessNode,
+    QueryBuilder,
+    SinglefileData,
+    Str,
+    WorkChainNode,
+    to_aiida_type,
+)
 
 from ..calculations.checks import check_kind
 from ..calculations.feff_batch import FeffBatchCalculation
@@ -27,6 +40,8 @@ from .inputs import find_family
 #: Crystals in a chunk. A chunk costs AiiDA half a second, and is what a daemon that is killed has to begin again; its features are kept
 #: all the same where there is a cache.
 CHUNK = 1000
+
+_CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
 
 
 class ScreenWorkChain(WorkChain):
@@ -191,7 +206,11 @@ class ScreenWorkChain(WorkChain):
 
         Steps are run again where the engine was killed before it noted their end; so each looks here first.
         """
-        links = self.node.base.links.get_outgoing(link_type=(LinkType.CALL_CALC, LinkType.CALL_WORK), link_label_filter=label)
+        # A query costs AiiDA 15 ms, and what has ended does not change.
+        ended: dict[str, ProcessNode] = vars(self).setdefault("_ended", {})
+        if label in ended:
+            return ended[label]
+        links = self.node.base.links.get_outgoing(link_type=_CALLS, link_label_filter=label)
         found = None
         for node in links.all_nodes():
             if node.is_terminated or not isinstance(node, CalcFunctionNode):
@@ -201,6 +220,27 @@ class ScreenWorkChain(WorkChain):
             node.set_process_state(ProcessState.KILLED)
             node.set_process_status("the engine was killed while it ran")
             node.seal()
+        if found is not None and found.is_terminated:
+            ended[label] = found
+        return found
+
+    def _answers(self) -> dict[str, dict[str, Data]]:
+        """`table` and `spectra` of each chunk, by one query for all."""
+        chunks = {"type": {"in": [link.value for link in _CALLS]}, "label": {"in": list(self.inputs.structures)}}
+        builder = QueryBuilder().append(WorkChainNode, filters={"id": self.node.pk}, tag="screening")
+        builder.append(
+            ProcessNode,
+            with_incoming="screening",
+            filters={"attributes.exit_status": 0},
+            edge_filters=chunks,
+            edge_project="label",
+            tag="batch",
+        )
+        names = {"label": {"in": ["table", "spectra"]}}
+        builder.append(Data, with_incoming="batch", edge_filters=names, edge_project="label", project="*", tag="output")
+        found: dict[str, dict[str, Data]] = {}
+        for row in builder.dict():
+            found.setdefault(row["screening--batch"]["label"], {})[row["batch--output"]["label"]] = row["output"]["*"]
         return found
 
     def choose(self) -> None:
@@ -254,23 +294,23 @@ class ScreenWorkChain(WorkChain):
 
     def merge(self) -> ExitCode | None:
         """All rows in one table, with the ranking; and who answered."""
-        node = self._process_of("merge")
+        node, answers = self._process_of("merge"), self._answers()
         if node is None:
-            _, node = merge_batches.run_get_node(**self._merge_inputs(), metadata={"call_link_label": "merge"})
+            _, node = merge_batches.run_get_node(**self._merge_inputs(answers), metadata={"call_link_label": "merge"})
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_TABLE.format(reason=node.exit_message)
         for name in ("table", "summary", "reference"):
             if name in node.outputs:
                 self.out(name, node.outputs[name])
-        for label in self.inputs.structures:
-            self.out(f"spectra.{label}", self._process_of(label).outputs.spectra)
+        for label, outputs in answers.items():
+            self.out(f"spectra.{label}", outputs["spectra"])
         asked = sum(len(sites) for job in self.ctx.jobs for sites in job["sites"].values())
         answered = node.outputs.table.base.attributes.get("methods").get("feff", 0)
         if answered < asked:
             return self.exit_codes.WARNING_FEFF_FAILED.format(count=asked - answered)
         return None
 
-    def _merge_inputs(self) -> dict[str, Any]:
+    def _merge_inputs(self, answers: Mapping[str, Mapping[str, Data]]) -> dict[str, Any]:
         from ..engine.ranking import RANKING_VERSION
 
         given = set(self.raw_inputs or {})
@@ -278,11 +318,10 @@ class ScreenWorkChain(WorkChain):
             name: self.inputs[name].value for name in ("kind", "protocol", "max_reference_runs", "max_concurrent") if name not in given
         }
         inputs: dict[str, Any] = {}
-        for label in sorted(self.inputs.structures):
-            outputs = self._process_of(label).outputs
-            inputs[f"table_{label}"] = outputs.table
+        for label, own in sorted(answers.items()):
+            inputs[f"table_{label}"] = own["table"]
             if "target" in self.inputs:
-                inputs[f"spectra_{label}"] = outputs.spectra
+                inputs[f"spectra_{label}"] = own["spectra"]
         for job in self.ctx.jobs:
             node = self._process_of(f"feff_{job['label']}")
             outputs = node.outputs if node is not None else {}  # None where somebody killed the job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,12 @@ BEST = 100
 
 #: What FEFF's answer leaves of a row: the model's own doubts stay in `needs_reference` and `reason`.
 _MODEL_ONLY = ("uncertainty", "error_bound", "threshold")
+
+#: And what it puts into one.
+_BY_FEFF = ("row", "e0", "method")
+
+#: What the summary says of a crystal.
+_SHOWN = ["rank", "id", "formula", "distance", "shift", "method", "needs_reference"]
 
 
 class _References:
@@ -53,10 +59,10 @@ class _References:
                     self.failures[chunk, row["structure"], row["site"]] = words if words.endswith(".") else f"{words}."
         self.mu = np.array(curves, dtype=np.float32).reshape(len(curves), len(GRIDS[kind]))
 
-    def answers(self, chunk: str, table: pa.Table) -> Iterator[tuple[int, int, float]]:
-        """Position in a chunk's table, row of `mu` and E0 of each of its sites that FEFF answered."""
-        for position, (name, site) in enumerate(zip(table["id"].to_pylist(), table["site"].to_pylist(), strict=True)):
-            if (found := self.rows.get((chunk, name, site))) is not None:
+    def answers(self, keys: Iterable[tuple[str, str, int]]) -> Iterator[tuple[int, int, float]]:
+        """Position among the keys of a chunk's rows (chunk, id, site), row of `mu` and E0 of each that FEFF answered."""
+        for position, key in enumerate(keys if self.rows else ()):
+            if (found := self.rows.get(key)) is not None:
                 yield position, *found
 
 
@@ -141,8 +147,10 @@ def _rank(tables: Mapping[str, TableData], nodes: Mapping[str, Any], references:
         if not own:
             continue
         curves: np.ndarray[Any, Any] = spectra.get_array("mu")[[rows["row"][i] for i in own]]
+        spectra.clear_internal_cache()  # it would keep the arrays of all chunks
         place = {position: index for index, position in enumerate(own)}
-        for position, row, _ in references.answers(chunk, table):
+        keys = ((chunk, name, site) for name, site in zip(rows["id"], rows["site"], strict=True))
+        for position, row, _ in references.answers(keys):
             if position in place:
                 curves[place[position]] = references.mu[row]
         structures, means = structure_means(
@@ -164,33 +172,42 @@ def _merged(chunk: str, table: pa.Table, references: _References, ranking: Mappi
     """A chunk's table with FEFF's answers and, of the absorber, the ranking in it."""
     import pyarrow as pa
 
-    schema = table.schema
-    columns = {field.name: table[field.name].to_pylist() for field in schema}
-    for position, row, e0 in references.answers(chunk, table):
-        columns["row"][position], columns["e0"][position], columns["method"][position] = row, e0, "feff"
+    columns = {name: table[name] for name in table.column_names}
+    keys = [(chunk, name, site) for name, site in zip(table["id"].to_pylist(), table["site"].to_pylist(), strict=True)]
+    answered, said = list(references.answers(keys)), [(position, key) for position, key in enumerate(keys) if key in references.failures]
+    # Most chunks have nothing by FEFF; only what it alters is taken apart.
+    altered = {name: table[name].to_pylist() for name in (*_BY_FEFF, *_MODEL_ONLY) if answered}
+    for position, row, e0 in answered:
+        altered["row"][position], altered["e0"][position], altered["method"][position] = row, e0, "feff"
         for name in _MODEL_ONLY:
-            columns[name][position] = None
-    for position, key in enumerate(zip(columns["id"], columns["site"], strict=True)):
-        if (words := references.failures.get((chunk, *key))) is not None:
-            # What has both a spectrum and words is one that FEFF warns of, such as an SCF that did not settle.
-            columns["reason"][position] += f". FEFF {'warns' if (chunk, *key) in references.rows else 'failed'}: {words}"
-    rows = zip(columns["structure"], columns["row"], columns["absorber"], strict=True)
-    own = [ranking.get(structure) if row is not None and element == absorber else None for structure, row, element in rows]
+            altered[name][position] = None
+    if said:
+        altered["reason"] = table["reason"].to_pylist()
+    for position, key in said:
+        # What has both a spectrum and words is one that FEFF warns of, such as an SCF that did not settle.
+        altered["reason"][position] += f". FEFF {'warns' if key in references.rows else 'failed'}: {references.failures[key]}"
+    columns |= {name: pa.array(values, table.schema.field(name).type) for name, values in altered.items()}
+    own = [None] * table.num_rows
+    if ranking:
+        rows = zip(*(columns[name].to_pylist() for name in ("structure", "row", "absorber")), strict=True)
+        own = [ranking.get(structure) if row is not None and element == absorber else None for structure, row, element in rows]
     extra = {
         "chunk": pa.array([chunk] * table.num_rows, pa.dictionary(pa.int32(), pa.string())),
         "distance": pa.array([one and one[0] for one in own], pa.float64()),
         "shift": pa.array([one and one[1] for one in own], pa.float64()),
         "rank": pa.array([one and one[2] for one in own], pa.int32()),
     }
-    return pa.table({**{field.name: pa.array(columns[field.name], field.type) for field in schema}, **extra})
+    return pa.table({**columns, **extra})
 
 
 def _best(table: pa.Table, first: int) -> list[dict[str, Any]]:
     """The best crystals of a chunk whose first row is number `first`: the row of each one's first site, and all methods behind it."""
     found: dict[int, dict[str, Any]] = {}
-    for number, row in enumerate(table.select(["rank", "id", "formula", "distance", "shift", "method", "needs_reference"]).to_pylist()):
-        if row["rank"] is None or row["rank"] > BEST:
-            continue
+    import numpy as np
+
+    ranks = table["rank"].to_numpy()  # NaN where there is none
+    for number in np.flatnonzero(ranks <= BEST).tolist():
+        row = table.select(_SHOWN).slice(number, 1).to_pylist()[0]
         doubt = bool(row.pop("needs_reference")) and row["method"] == "ml"
         known = found.setdefault(row["rank"], {**row, "flagged": False, "row": first + number})
         known["flagged"] = known["flagged"] or doubt
