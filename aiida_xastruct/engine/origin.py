@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypedDict
-
-from pymatgen.core import Structure
+from typing import TYPE_CHECKING, TypedDict
 
 from .errors import StructureError
 
-#: Digits of a hash that a node with many spectra lists of each crystal. Of a million crystals one in four thousand shares them with another.
+if TYPE_CHECKING:  # nodes of AiiDA know of origins, and pymatgen takes a second to import
+    from pymatgen.core import Structure
+
+#: Digits of a hash that a node with many spectra lists of each crystal: of a million crystals one in four thousand shares them with
+#: another.
 PREFIX = 8
 
 
