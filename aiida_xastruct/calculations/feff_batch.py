@@ -47,16 +47,29 @@ def _check_inputs(value: Any, namespace: Any) -> str | None:
     if resources.get("num_machines", 1) != 1:
         return f"a batch runs on one machine; set num_machines to 1, not {resources['num_machines']}."
     if structure is None:
-        if not isinstance(sites, orm.Dict) or not sites.get_dict():
-            return "`sites` of many structures is a Dict with a list of site indices for each structure's name."
-        labels = [label_of(name) for name in sites.get_dict()]
+        wanted = sites_by_name(sites)
+        if not wanted:
+            return "`sites` of many structures is a Dict of lists of site indices by the structures' names, or a List of [name, indices]."
+        labels = [label_of(name) for name in wanted]
         if len(set(labels)) < len(labels) or "" in labels:
             return "two structures have names that differ in no letter or digit, or one has none; rename them."
-        return next(filter(None, map(_check_indices, sites.get_dict().values())), None)
+        return next(filter(None, map(_check_indices, wanted.values())), None)
     if not isinstance(sites, orm.List):
         return "`sites` of one structure is a List of site indices."
     checks = (check_absorber(structure, site, value.get("parameters")) for site in sites.get_list())
     return _check_indices(sites.get_list()) or next(filter(None, checks), None)
+
+
+def sites_by_name(sites: orm.List | orm.Dict) -> dict[str, Any]:
+    """The sites of each of many structures: of a Dict, or of a List of [name, indices]. What is neither gives none.
+
+    A List takes names with a dot, as files have them; the keys of AiiDA's Dict hold none.
+    """
+    if isinstance(sites, orm.Dict):
+        return sites.get_dict()
+    rows = sites.get_list()
+    named = all(isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) for row in rows)
+    return dict(rows) if named else {}
 
 
 def label_of(name: str) -> str:
@@ -82,7 +95,7 @@ def crystals(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Structure, list[i
     if "structure" in inputs:
         yield "", inputs["structure"].get_pymatgen_structure(), inputs["sites"].get_list()
         return
-    wanted = inputs["sites"].get_dict()
+    wanted = sites_by_name(inputs["sites"])
     for name, crystal in read_structures(inputs["structures"]):
         if name in wanted:
             yield name, crystal, wanted.pop(name)
@@ -101,7 +114,8 @@ class FeffBatchCalculation(RecoveringCalcJob):
     Inputs:
         structure: an ordered crystal; or
         structures: many, as `aiida_xastruct.calculations.functions.predict_batch.structures_node` makes it.
-        sites: indices of the absorbing atoms, from 0: a `List` for one crystal, a `Dict` of lists by the crystals' names for many.
+        sites: indices of the absorbing atoms, from 0: a `List` for one crystal; for many a `Dict` of lists by their names, or a
+            `List` of [name, indices], which takes names with a dot.
         parameters: of all of them, as for `xastruct.feff`.
         site_seconds: wall time after which a site is stopped.
 

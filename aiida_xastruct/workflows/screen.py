@@ -17,6 +17,7 @@ from aiida.orm import (
     Data,
     Dict,
     Int,
+    List,
     ProcessNode,
     QueryBuilder,
     SinglefileData,
@@ -276,7 +277,7 @@ class ScreenWorkChain(WorkChain):
         sites = sum(map(len, job["sites"].values()))
         builder = FeffBatchCalculation.get_builder()
         builder.code, builder.structures = self.inputs.code, self.inputs.structures[job["chunk"]]
-        builder.sites = Dict(dict(job["sites"]))
+        builder.sites = List([[name, list(own)] for name, own in job["sites"].items()])  # names of files have dots, keys of a Dict none
         builder.parameters = Dict({**chosen["parameters"], "kind": self.inputs.kind.value, **overrides.get("parameters", {})})
         builder.site_seconds = Int(max(1, seconds // 4))
         builder.metadata.options = {**options, "max_wallclock_seconds": pack_seconds(seconds, sites, options["resources"])}

@@ -61,6 +61,11 @@ def test_many_crystals_in_one_file(prepare):
     assert info.codes_info[0].cmdline_params == ["batch", "--cores", "8", "--total", "950", "--timeout", "100"]
 
 
+def test_names_of_files_have_dots_which_no_key_of_a_dict_has(prepare):
+    decks, _, _ = prepare(structures=structures_node({"a.cif:12": rock_salt()}), sites=[["a.cif:12", [0, 4]]])
+    assert set(decks) == {"a_cif_12.site_0", "a_cif_12.site_4"}
+
+
 def test_a_site_without_a_deck_leaves_the_others_alone(prepare):
     lonely = Structure(Lattice.cubic(40), ["Ar"], [[0, 0, 0]])
     decks, refused, _ = prepare(structures=structures_node({"a": rock_salt(), "b": lonely}), sites={"a": [0], "b": [0]})
@@ -85,6 +90,7 @@ def test_a_crystal_that_the_file_lacks_is_named(prepare):
         ({"sites": [True]}, "each index|sites 0 to 7"),
         ({"sites": [8]}, "sites 0 to 7"),
         ({"structure": None, "structures": "file", "sites": [0]}, "is a Dict"),
+        ({"structure": None, "structures": "file", "sites": [["a", [0], 1]]}, "is a Dict"),
         ({"structure": None, "structures": "file", "sites": {"a": 0}}, "list of site indices"),
         ({"structure": None, "structures": "file", "sites": {"a-1": [0], "a_1": [0]}}, "differ in no letter or digit"),
         ({"parameters": {"k_max": 100}}, "3 to 30"),

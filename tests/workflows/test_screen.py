@@ -75,7 +75,7 @@ def test_feff_answers_the_neediest_within_its_budget(verdicts: dict[str, bool], 
     names = [name for name, verdict in verdicts.items() if verdict]
     crystal = CASES[names[0]]
     others = [(name, CASES[name][0]) for name in ("NiO", "MgO") if name != names[0]]
-    chunks = list(structure_chunks([*others, (names[0], crystal[0])], 2))
+    chunks = list(structure_chunks([*others, (f"{names[0]}.cif", crystal[0])], 2))  # as files are named
     outputs, node = run_get_node(build(chunks, kind="EXAFS", code=feff, max_reference_runs=1))
     assert node.is_finished_ok, node.exit_message
     rows = outputs["table"].read().to_pylist()
