@@ -23,7 +23,7 @@ from .feff.crystal import SITES_PER_JOB, pack_seconds
 from .improvement import check_inputs, install_next, numbered, training_config
 from .inputs import find_family
 from .screen import ScreenWorkChain
-from .steps import process_of
+from .steps import builder_from_chunks, process_of
 from .train import TrainWorkChain
 
 
@@ -124,14 +124,7 @@ class ImproveWorkChain(WorkChain):
     @classmethod
     def get_builder_from_chunks(cls, chunks: Iterable[SinglefileData], **inputs: Any) -> ProcessBuilder:
         """Builder for chunks as `structure_chunks` makes them; other inputs by their names, plain values or nodes, None for the default."""
-        from ..engine.screening import chunk_label
-
-        builder = cls.get_builder()
-        builder.structures = {chunk_label(number): node for number, node in enumerate(chunks)}
-        for name, value in inputs.items():
-            if value is not None:
-                setattr(builder, name, value)
-        return builder
+        return builder_from_chunks(cls, chunks, inputs)
 
     def setup(self) -> ExitCode | None:
         """Find the model, and how it was trained."""

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from aiida.common.links import LinkType
-from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ProcessState, WorkChain, while_
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, WorkChain, while_
 from aiida.orm import (
     AbstractCode,
     ArrayData,
-    CalcFunctionNode,
     Data,
     Dict,
     Int,
@@ -37,6 +36,7 @@ from ..engine import ALGORITHM_VERSION
 from ..engine.errors import XastructError
 from .feff.crystal import SITES_PER_JOB, pack_seconds
 from .inputs import find_family
+from .steps import builder_from_chunks, process_of
 
 #: Crystals in a chunk. A chunk costs AiiDA half a second, and is what a daemon that is killed has to begin again; its features are kept
 #: all the same where there is a cache.
@@ -114,14 +114,7 @@ class ScreenWorkChain(WorkChain):
     @classmethod
     def get_builder_from_chunks(cls, chunks: Iterable[SinglefileData], **inputs: Any) -> ProcessBuilder:
         """Builder for chunks as `structure_chunks` makes them; other inputs by their names, plain values or nodes, None for the default."""
-        from ..engine.screening import chunk_label
-
-        builder = cls.get_builder()
-        builder.structures = {chunk_label(number): node for number, node in enumerate(chunks)}
-        for name, value in inputs.items():
-            if value is not None:
-                setattr(builder, name, value)
-        return builder
+        return builder_from_chunks(cls, chunks, inputs)
 
     def setup(self) -> ExitCode | None:
         """Find the model."""
@@ -203,24 +196,12 @@ class ScreenWorkChain(WorkChain):
         return None
 
     def _process_of(self, label: str) -> ProcessNode | None:
-        """The process that a step of this label has called, unless it was killed together with this one before it ended.
-
-        Steps are run again where the engine was killed before it noted their end; so each looks here first.
-        """
+        """`process_of` this screening. A step looks here first: it is run again where the engine was killed before it noted its end."""
         # A query costs AiiDA 15 ms, and what has ended does not change.
         ended: dict[str, ProcessNode] = vars(self).setdefault("_ended", {})
         if label in ended:
             return ended[label]
-        links = self.node.base.links.get_outgoing(link_type=_CALLS, link_label_filter=label)
-        found = None
-        for node in links.all_nodes():
-            if node.is_terminated or not isinstance(node, CalcFunctionNode):
-                found = node if not node.is_killed else found
-                continue
-            # A calcfunction runs inside of this process: one that has not ended by now never will.
-            node.set_process_state(ProcessState.KILLED)
-            node.set_process_status("the engine was killed while it ran")
-            node.seal()
+        found = process_of(self.node, label)
         if found is not None and found.is_terminated:
             ended[label] = found
         return found

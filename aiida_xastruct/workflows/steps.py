@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from aiida.common.links import LinkType
-from aiida.engine import ProcessState
-from aiida.orm import CalcFunctionNode, ProcessNode
+from aiida.engine import ProcessBuilder, ProcessState, WorkChain
+from aiida.orm import CalcFunctionNode, ProcessNode, SinglefileData
+
+
+def builder_from_chunks(workflow: type[WorkChain], chunks: Iterable[SinglefileData], inputs: Mapping[str, Any]) -> ProcessBuilder:
+    """Builder of a work chain over chunks as `structure_chunks` makes them; inputs that are None are left out."""
+    from ..engine.screening import chunk_label
+
+    builder = workflow.get_builder()
+    builder.structures = {chunk_label(number): node for number, node in enumerate(chunks)}
+    for name, value in inputs.items():
+        if value is not None:
+            setattr(builder, name, value)
+    return builder
 
 
 def process_of(parent: ProcessNode, label: str) -> ProcessNode | None:
