@@ -12,9 +12,9 @@ one is submitted to a real daemon of one worker, broker `core.zeromq`, on SQLite
 - *database*: every connection to the database, by `pg_terminate_backend` (PostgreSQL only).
 
 A moment is uniform between the screening at work and the time that the undisturbed run took, divided by twice the number of kills. What is
-done then is what the guide says (docs/howto/screening.md): wait whether it goes on, else `verdi daemon stop`, `verdi process repair`,
-`verdi daemon start`; where the screening has ended for good without a table, begin it again. Compared are the bytes of the table's file
-and of all arrays. Nothing of this asks AiiDA in the process that kills: it reads the database by connections of its own.
+done then is what the guide says (docs/howto/screening.md): start a daemon that is gone; where nothing goes on then, `verdi daemon stop`,
+`verdi process repair`, `verdi daemon start`; where the screening has ended for good without a table, begin it again. Compared are the bytes
+of the table's file and of all arrays. Nothing of this asks AiiDA in the process that kills: it reads the database by connections of its own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BIN = Path(sys.executable).parent
 PORT = 5443
 
 #: Seconds after which what was killed does not go on by itself, and after which nothing is to be waited for.
-DOUBT, PATIENCE = 120.0, 3600.0
+DOUBT, PATIENCE = 60.0, 3600.0
 
 #: A screening's state, and what changes wherever it goes on.
 STATE = "SELECT attributes FROM db_dbnode WHERE id = {pk}"
@@ -144,10 +144,12 @@ def disturb(site: Killed, options: argparse.Namespace, pk: int, seconds: float) 
         began = time.monotonic()
         site.kill(kind)
         changed = lambda old=before, now=pk: site.ask(CHILDREN.format(pk=now)) != old  # noqa: E731
-        # A worker that was killed is started anew by the daemon; nothing else goes on by itself.
-        recovery = "by itself" if kind == "engine" and soon(changed, DOUBT) else "daemon stop, process repair, daemon start"
-        if recovery != "by itself":
-            soon(changed, 10.0 if kind == "database" else 0.0)  # a worker without its connection says so at its next step
+        recovery = "by itself"
+        if kind == "daemon":
+            recovery = "daemon start"
+            site.start()
+        if not soon(changed, DOUBT):
+            recovery = "daemon stop, process repair, daemon start"
             site.restart()
             if not soon(changed, PATIENCE):
                 raise SystemExit(f"the screening does not go on after a kill of the {kind}.")

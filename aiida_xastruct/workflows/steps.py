@@ -31,7 +31,9 @@ def process_of(parent: ProcessNode, label: str) -> ProcessNode | None:
     found = None
     for node in links.all_nodes():
         if node.is_terminated or not isinstance(node, CalcFunctionNode):
-            found = node if not node.is_killed else found
+            # A calcfunction that raises takes the work chain with it. So one that has raised was ended from outside: by `verdi process
+            # repair`, which finds no checkpoint of it, or with the connection to the database.
+            found = found if node.is_killed or (node.is_excepted and isinstance(node, CalcFunctionNode)) else node
             continue
         # A calcfunction runs inside of the work chain's process: one that has not ended by now never will.
         node.set_process_state(ProcessState.KILLED)
