@@ -165,7 +165,11 @@ def page(found: dict[str, Any]) -> str:
     lines.append("")
     if any(row["crystals"] < row["structures"] for row in rows):
         many = max(rows, key=lambda row: row["structures"])
-        lines += [f"The {many['structures']:,} are {many['crystals']:,} crystals, each by several names: every answer is a true one.", ""]
+        lines += [
+            f"The {many['structures']:,} are {many['crystals']:,} crystals, each by several names: every answer is a true one. Arrays of theirs "
+            "that are the same are files that the repository keeps once, so the size of this database is not that of as many different ones.",
+            "",
+        ]
     if len(stored) > 1:
         first, last = stored[0], stored[-1]
         for name, title in (("cpu_s", "all"), ("aiida_cpu_s", "AiiDA's part")):

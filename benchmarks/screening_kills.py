@@ -14,7 +14,7 @@ one is submitted to a real daemon of one worker, broker `core.zeromq`, on SQLite
 A moment is uniform between the screening at work and the time that the undisturbed run took, divided by twice the number of kills. What is
 done then is what the guide says (docs/howto/screening.md): start a daemon that is gone; where nothing goes on then, `verdi daemon stop`,
 `verdi process repair`, `verdi daemon start`; where the screening has ended for good without a table, begin it again. Compared are the bytes
-of the table's file and of all arrays. Nothing of this asks AiiDA in the process that kills: it reads the database by connections of its own.
+of the table's file and of all arrays. Nothing of this asks AiiDA in the process that kills: it reads the database itself.
 """
 
 from __future__ import annotations
