@@ -166,8 +166,9 @@ def page(found: dict[str, Any]) -> str:
     if any(row["crystals"] < row["structures"] for row in rows):
         many = max(rows, key=lambda row: row["structures"])
         lines += [
-            f"The {many['structures']:,} are {many['crystals']:,} crystals, each by several names: every answer is a true one. Arrays of theirs "
-            "that are the same are files that the repository keeps once, so the size of this database is not that of as many different ones.",
+            f"The {many['structures']:,} are {many['crystals']:,} crystals, each by several names: every answer is a true one. Arrays of "
+            "theirs that are the same are files that the repository keeps once, so the size of this database is not that of as many "
+            "different ones.",
             "",
         ]
     if len(stored) > 1:
