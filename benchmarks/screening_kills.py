@@ -140,9 +140,9 @@ def disturb(site: Killed, options: argparse.Namespace, pk: int, seconds: float) 
         if site.state(pk) == DONE:
             break
         pk = mended(site, options, pk, told)
-        before = site.ask(CHILDREN.format(pk=pk))
         began = time.monotonic()
         site.kill(kind)
+        before = site.ask(CHILDREN.format(pk=pk))
         changed = lambda old=before, now=pk: site.ask(CHILDREN.format(pk=now)) != old  # noqa: E731
         recovery = "by itself"
         if kind == "daemon":
@@ -242,8 +242,8 @@ def part(options: argparse.Namespace) -> Any:
         return {"pk": submit(builder(options)).pk}
     node = load_node(int(options.part))
     batches = [one for one in node.called if one.process_label == "predict_batch"]
-    counts = {"finished": sum(one.is_finished_ok for one in batches), "closed": sum(one.is_killed for one in batches)}
-    return {"status": node.exit_status, "rows": len(node.outputs.table), **counts, **_spectra(node)}
+    finished = sum(one.is_finished_ok for one in batches)
+    return {"status": node.exit_status, "rows": len(node.outputs.table), "finished": finished, **_spectra(node)}
 
 
 def _spectra(node: Any) -> dict[str, Any]:
