@@ -312,8 +312,8 @@ def page(found: dict[str, Any]) -> str:
             f"## {run['structures']:,} structures, {'SQLite' if run['backend'] == 'sqlite' else 'PostgreSQL'}",
             "",
             f"{quiet['rows']:,} rows, {quiet['spectra']:,} spectra. Table and arrays are {'' if run['same'] else 'NOT '}those of the "
-            f"undisturbed run, byte for byte; exit status {killed['status']}. {killed['finished']} chunks were predicted once each; "
-            f"calcfunctions that died and were closed: {killed['closed']}. Undisturbed {quiet['seconds']:,.0f} s, with all kills and "
+            f"undisturbed run, byte for byte; exit status {killed['status']}. {killed['finished']} chunks were predicted once each. "
+            f"Undisturbed {quiet['seconds']:,.0f} s, with all kills and "
             f"restarts {killed['seconds']:,.0f} s.",
             "",
             "| kill | seconds after the worker was there | went on by | seconds until then |",
