@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     build.add_argument(
         "--exclude", type=Path, action="append", default=[], help="file of ids, or of formulas and space groups, to leave out"
     )
+    build.add_argument("--without", action="append", default=[], metavar="ELEMENT", help="pass over structures that hold this element")
     build.add_argument("--seed", type=int, help="order of elements and structures (random)")
     build.add_argument("--limit", type=int, help="stop after so many sites")
     status = commands.add_parser("status", help="unique sites by element; failures")
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 exafs_first=options.exafs_first,
                 cores=options.cores,
                 exclude=tuple(options.exclude),
+                without=tuple(options.without),
                 seed=options.seed,
                 limit=options.limit,
                 library=options.library or default_library(),

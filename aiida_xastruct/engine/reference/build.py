@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError, XastructError
+from ..spectrum import atomic_number, element_symbol
 from .compute import compute_record
 from .library import default_library, library_keys, read_reference, shards
 from .order import Excluded, RoundRobin, Task
@@ -35,6 +36,7 @@ class BuildOptions:
         exafs_first: minutes at the start in which only EXAFS is computed.
         cores: worker processes. The whole build runs at the lowest priority.
         exclude: files of what to leave out; see `Excluded.read`.
+        without: symbols of elements; structures that hold one of them are passed over.
         seed: order of elements and structures; random if None, so that two builds seldom meet.
         limit: stop after so many sites.
         library: folder whose sites are skipped like those of the state folder; None for no library.
@@ -50,6 +52,7 @@ class BuildOptions:
     exafs_first: float = 0.0
     cores: int = 1
     exclude: tuple[Path, ...] = ()
+    without: tuple[str, ...] = ()
     seed: int | None = None
     limit: int | None = None
     library: Path | None = field(default_factory=default_library)
@@ -62,6 +65,9 @@ class BuildOptions:
             raise XastructError(f"mix is {self.mix}; give the share of the computing time for XANES, 0 to 1.")
         if self.cores < 1:
             raise XastructError(f"cores is {self.cores}; give at least 1.")
+        for element in self.without:
+            if element_symbol(atomic_number(element)) != element:
+                raise XastructError(f"{element!r} is not the symbol of an element; give one such as 'O'.")
         if self.library is not None and not self.library.is_dir():
             raise DatasetError(f"there is no library folder {self.library}; check the name, or leave it out.")
 
@@ -186,7 +192,7 @@ def _streams(state: State, options: BuildOptions, known: set[Key]) -> dict[str, 
         state.append(REJECTED, {"source": options.source, "source_id": source_id, "reason": reason})
 
     return {
-        kind: RoundRobin(options.source, options.path, seed + number, excluded, reject, rejected).tasks(kind, known)
+        kind: RoundRobin(options.source, options.path, seed + number, excluded, reject, rejected, options.without).tasks(kind, known)
         for number, kind in enumerate(options.kinds)
     }
 

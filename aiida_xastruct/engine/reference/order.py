@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,14 @@ class RoundRobin:
     """Sites of a source, one element after the other, so that any prefix is balanced.
 
     Each element has its structures in random order; a structure is read when its turn comes and gives all its inequivalent sites of that
-    element, one a round. Structures that cannot be used are reported to `reject` with the reason, once.
+    element, one a round. Structures that cannot be used are reported to `reject` with the reason, once; those that hold an element of
+    `without` are passed over.
     """
 
     def __init__(
-        self, source: str, path: str, seed: int, excluded: Excluded, reject: Callable[[str, str], None], rejected: set[str]
-    ) -> None:
+        self, source: str, path: str, seed: int, excluded: Excluded, reject: Callable[[str, str], None], rejected: set[str],
+        without: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self._source, self._path = source, path
         self._collection = open_source(source, path)
         generator = random.Random(seed)
@@ -86,10 +88,11 @@ class RoundRobin:
         by_element = self._collection.ids_by_element()
         for source_id in by_element.pop(UNREADABLE, []):
             self._read(source_id, UNREADABLE)
+        left_out = rejected.union(*(by_element.get(element, ()) for element in without))
         for element, ids in by_element.items():
             if not has_edge(element):
                 continue
-            shuffled = [value for value in ids if value not in rejected]
+            shuffled = [value for value in ids if value not in left_out]
             generator.shuffle(shuffled)
             self._structures[element] = deque(shuffled)
         self._order = list(self._structures)

@@ -22,9 +22,9 @@ from aiida_xastruct.engine.reference.sources import open_source
 from aiida_xastruct.engine.reference.state import RECORDS, REJECTED, State, key_of
 
 
-def round_robin(source, path, seed=0, excluded=None):
+def round_robin(source, path, seed=0, excluded=None, without=()):
     reasons = {}
-    order = RoundRobin(source, str(path), seed, excluded or Excluded(), reasons.__setitem__, set())
+    order = RoundRobin(source, str(path), seed, excluded or Excluded(), reasons.__setitem__, set(), without)
     return order, reasons
 
 
@@ -57,6 +57,15 @@ def test_held_out_materials_are_left_out(table, tmp_path):
     formulas.write_text("MgO two two five\n")
     with pytest.raises(XastructError, match="one id, or a formula"):
         Excluded.read([formulas])
+
+
+def test_structures_with_an_element_are_passed_over(table):
+    order, reasons = round_robin("npz", table, without=["O"])
+    assert {source_id for _, source_id, _, _ in order.sites()} == {"nacl"}
+    assert "mgo" not in reasons
+    for wrong in ("Oxygen", "Xx"):
+        with pytest.raises(XastructError, match=f"'{wrong}' is not the symbol"):
+            BuildOptions(without=(wrong,))
 
 
 def test_xanes_gets_its_share():
