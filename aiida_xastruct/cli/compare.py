@@ -38,7 +38,7 @@ def compare(
     from ..engine.spectrum_file import read_pair
 
     given = [
-        _stored(name) if not Path(name).is_file() else (Path(name).read_text(errors="replace"), name) for name in (spectrum, reference)
+        _stored(name) if not Path(name).is_file() else (Path(name).read_bytes(), name) for name in (spectrum, reference)
     ]
     first, second = read_pair(given, ScanParameters(absorber=absorber, edge=edge), flat)
     found = engine.compare(first, second, cast("Kind | None", kind), k_range)

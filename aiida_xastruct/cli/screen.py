@@ -138,7 +138,7 @@ def _target(text: str, absorber: str | None) -> SpectrumData:
     from ..engine.spectrum_file import read_spectrum
 
     def read(path: Path) -> SpectrumData:
-        spectrum = read_spectrum(path.read_text(errors="replace"), path.name, ScanParameters(absorber=absorber or ""))
+        spectrum = read_spectrum(path.read_bytes(), path.name, ScanParameters(absorber=absorber or ""))
         return SpectrumData.from_engine(spectrum, label=path.name)
 
     node: SpectrumData = stored_or_file(text, "aiida.data:xastruct.spectrum", read)

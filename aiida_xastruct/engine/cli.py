@@ -186,12 +186,12 @@ def _infer(options: argparse.Namespace) -> None:
 
     from .bundle import FamilyBundle
     from .joint import infer_both
-    from .scans import ScanParameters, merge, read_scan
+    from .readers import read_measurement
+    from .scans import ScanParameters
 
     kind = "EXAFS" if options.kind == "both" else options.kind or ""
     parameters = ScanParameters(absorber=options.absorber or "", edge=options.edge or "", kind=kind)
-    texts = [(path.read_text(errors="replace"), path.name) for path in options.spectrum]
-    spectrum = merge([read_scan(text, name, parameters) for text, name in texts], parameters)
+    spectrum = read_measurement([(path.name, path.read_bytes()) for path in options.spectrum], parameters)
     family = FamilyBundle.load(options.family)
     if options.kind == "both":
         answer = infer_both(family, replace(spectrum, kind="XANES"), spectrum, options.elements_present)
@@ -244,8 +244,8 @@ def _compare(options: argparse.Namespace) -> None:
     from .spectrum_file import read_pair
 
     parameters = ScanParameters(absorber=options.absorber or "", edge=options.edge or "")
-    texts = [(path.read_text(errors="replace"), path.name) for path in (options.spectrum, options.reference)]
-    spectrum, reference = read_pair(texts, parameters, options.flat)
+    files = [(path.read_bytes(), path.name) for path in (options.spectrum, options.reference)]
+    spectrum, reference = read_pair(files, parameters, options.flat)
     found = compare(spectrum, reference, options.kind, tuple(options.k_range))
     title = f"{options.spectrum.name} against {options.reference.name}, {spectrum.absorber} {spectrum.edge} {found.kind}"
     print_table(title, ("quantity", "value"), list(found.rows().items()))

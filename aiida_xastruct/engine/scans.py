@@ -14,10 +14,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from .edge_check import check_edge, likely_edge
 from .errors import SpectrumError
-from .spectrum import EDGES, FloatArray, Kind, Spectrum, edge_of, find_e0, tabulated_edge
+from .spectrum import EDGES, FloatArray, Kind, Spectrum, edge_of, tabulated_edge
 
 Mode = Literal["transmission", "fluorescence", "reference"]
+Order = Literal["increasing", "reversed", "unsorted"]
 
 #: Names that beamlines give to a column, most trusted first. An encoder's energy is where the monochromator was, not where it should
 #: have been; VFC01 to VFC04 are the counters of P65 (PETRA III): before the sample, behind it, behind the reference foil, fluorescence.
@@ -51,7 +53,9 @@ class ScanParameters:
         kind: XANES or EXAFS; if empty, EXAFS for data that reach 250 eV above the edge.
         mode: transmission (ln I0/I1), fluorescence (If/I0) or reference (ln I1/I2, the foil behind the sample); if empty, a column of mu,
             else transmission, else fluorescence.
-        columns: names of columns where they are not the usual ones, e.g. `{"i0": "mon"}`; keys are those of `COLUMN_NAMES`.
+        columns: names of columns where they are not the usual ones, e.g. `{"i0": "mon"}`; keys are those of `COLUMN_NAMES`. All may be
+            numbers instead, from 1 on.
+        groups: of a file that holds several spectra (an Athena project), the labels of those to read; all if empty.
 
     Raises:
         SpectrumError: for a value that is none of these.
@@ -62,6 +66,7 @@ class ScanParameters:
     kind: str = ""
     mode: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    groups: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, choices in (("edge", EDGES), ("kind", get_args(Kind)), ("mode", get_args(Mode))):
@@ -71,6 +76,8 @@ class ScanParameters:
         for role in self.columns:
             if role not in COLUMN_NAMES:
                 raise SpectrumError(f"columns names {role!r}; the columns that can be named are {', '.join(COLUMN_NAMES)}.")
+        if isinstance(self.groups, str):
+            raise SpectrumError(f"groups is {self.groups!r}; give a list of labels.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ScanParameters:
@@ -98,6 +105,9 @@ class Scan:
         mu: (n,) absorption in the unit of the detectors.
         absorber, edge: what the header says, empty where it does not.
         formula: how mu came about, e.g. `ln(VFC01/VFC02)`.
+        header: fields of the file's head by namespace and name, as XDI has them, lower case: `{"mono": {"d_spacing": "3.13"}}`.
+        group: label of the scan in a file of several.
+        order: how the energies of the file ran: increasing, reversed or unsorted.
     """
 
     name: str
@@ -106,6 +116,13 @@ class Scan:
     absorber: str
     edge: str
     formula: str
+    header: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    group: str = ""
+    order: Order = "increasing"
+
+
+#: What a reader finds in a file.
+Reading = Scan | Spectrum
 
 
 def read_scan(text: str, name: str, parameters: ScanParameters | None = None) -> Scan:
@@ -120,7 +137,7 @@ def read_scan(text: str, name: str, parameters: ScanParameters | None = None) ->
         SpectrumError: if the file holds no numbers, lacks a column, or a detector reads what gives no absorption.
     """
     parameters = parameters or ScanParameters()
-    header, labels, table = _read_table(text, name)
+    header, labels, table = _read_table(text, name, parameters)
     values = {label: table[:, index] for index, label in reversed(list(enumerate(labels)))}
     energy = _energy(values, header, parameters, name)
     mu, formula = _absorption(values, parameters, name)
@@ -129,12 +146,42 @@ def read_scan(text: str, name: str, parameters: ScanParameters | None = None) ->
         raise SpectrumError(
             f"{name}: {formula} is no number in {int((~usable).sum())} of {len(energy)} points; check which columns are the detectors."
         )
-    energy, mu = _increasing(energy[usable], mu[usable])
+    order = order_of(energy[usable])
+    energy, mu = increasing(energy[usable], mu[usable])
     absorber = header.get("element.symbol", "").capitalize()
-    return Scan(name, energy, mu, absorber, header.get("element.edge", "").upper(), formula)
+    edge = header.get("element.edge", "").upper()
+    return Scan(name, energy, mu, absorber, edge, formula, _namespaces(header), order=order)
 
 
-def _read_table(text: str, name: str) -> tuple[dict[str, str], list[str], FloatArray]:
+def _namespaces(header: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """`{"mono.d_spacing": ...}` as `{"mono": {"d_spacing": ...}}`, without the names of the columns, which mean nothing once mu is made."""
+    nested: dict[str, dict[str, str]] = {}
+    for key, value in header.items():
+        namespace, _, tag = key.partition(".")
+        plain = "".join(letter for letter in value if letter.isprintable())  # a database takes no control characters
+        if namespace != "column" and plain:
+            nested.setdefault(namespace, {})[tag] = plain
+    return nested
+
+
+def chosen(names: Sequence[tuple[str, str]], wanted: Sequence[str], file: str) -> list[int]:
+    """Positions of the groups of a file that are wanted, in the order of the file; all if none is named.
+
+    Args:
+        names: label and key of each group.
+        wanted: labels or keys.
+        file: for the message.
+
+    Raises:
+        SpectrumError: if there is no such group.
+    """
+    for name in wanted:
+        if not any(name in pair for pair in names):
+            raise SpectrumError(f"{file} has no group {name!r}; it has {', '.join(label for label, _ in names)}.")
+    return [index for index, pair in enumerate(names) if not wanted or set(pair) & set(wanted)]
+
+
+def _read_table(text: str, name: str, parameters: ScanParameters) -> tuple[dict[str, str], list[str], FloatArray]:
     """Header fields (lower-case `namespace.tag`), column labels (lower case) and numbers (n, columns)."""
     header: dict[str, str] = {}
     rows: list[list[str]] = []
@@ -161,9 +208,12 @@ def _read_table(text: str, name: str) -> tuple[dict[str, str], list[str], FloatA
     labels = [header.get(f"column.{index + 1}", "").split(" ")[0].lower() for index in range(width)]
     if not all(labels):
         labels = [label.lower() for label in last_comment.split()]
+    if parameters.columns and all(label.isdigit() for label in parameters.columns.values()):
+        labels = [str(index + 1) for index in range(width)]
     if len(labels) != width:
         raise SpectrumError(
-            f"{name} has {width} columns but names {len(labels)} in the comment above them; name each there, or in XDI Column.N fields."
+            f"{name} has {width} columns but names {len(labels)} in the comment above them; name each there, or give columns by number, "
+            "e.g. {'energy': '1', 'i0': '2', 'i1': '3'}."
         )
     return header, labels, table
 
@@ -216,7 +266,16 @@ def _absorption(values: Mapping[str, FloatArray], parameters: ScanParameters, na
         return np.log(ratio), f"ln({top}/{bottom})"
 
 
-def _increasing(energy: FloatArray, mu: FloatArray) -> tuple[FloatArray, FloatArray]:
+def order_of(energy: FloatArray) -> Order:
+    """How the energies of a file run; the monochromator's noise and points that repeat do not count."""
+    steps = np.diff(energy)
+    backwards = steps < -SAME_ENERGY
+    if not backwards.any():
+        return "increasing"
+    return "unsorted" if (steps > SAME_ENERGY).any() else "reversed"
+
+
+def increasing(energy: FloatArray, mu: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Sorted by energy; readings within `SAME_ENERGY` of the first of them become their mean."""
     order = np.argsort(energy, kind="stable")
     energy, mu = energy[order], mu[order]
@@ -273,10 +332,24 @@ def merge(scans: Sequence[Scan], parameters: ScanParameters | None = None) -> Sp
             "n_scans": len(scans),
             "n_glitches": int((~keep).sum()),
             "spread_between_scans": spread,
+            "orders": [scan.order for scan in scans],
+            **({"xdi": header} if (header := _common_header(scans)) else {}),
         },
     )
-    find_e0(spectrum)  # refuses a scan that does not cover the edge it is said to be of
+    check_edge(spectrum)
     return spectrum
+
+
+def _common_header(scans: Sequence[Scan]) -> dict[str, dict[str, Any]]:
+    """Fields of the scans' heads: the value where all that have it agree, else the list of values."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for scan in scans:
+        for namespace, tags in scan.header.items():
+            for tag, value in tags.items():
+                values.setdefault(namespace, {}).setdefault(tag, []).append(value)
+    return {
+        namespace: {tag: found[0] if len(set(found)) == 1 else found for tag, found in tags.items()} for namespace, tags in values.items()
+    }
 
 
 def _edge(scans: Sequence[Scan], parameters: ScanParameters) -> tuple[str, str]:
@@ -290,7 +363,11 @@ def _edge(scans: Sequence[Scan], parameters: ScanParameters) -> tuple[str, str]:
         found.append(given or next(iter(stated), ""))
     absorber, edge = found
     if not absorber:
-        raise SpectrumError("the files do not say which element absorbs; give it, e.g. absorber 'Fe'.")
+        likely = likely_edge(scans[0].energy, scans[0].mu)
+        hint = f"; its energies suggest the {likely}" if likely else ""
+        raise SpectrumError(
+            f"the files do not say which element absorbs{hint}: give it, e.g. absorber '{likely.absorber if likely else 'Fe'}'."
+        )
     return absorber, edge or edge_of(absorber)
 
 

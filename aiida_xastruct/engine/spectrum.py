@@ -298,7 +298,8 @@ def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
     """The fine structure chi(k) of a spectrum.
 
     FEFF: mu/mu0 - 1 on FEFF's own points, with `smooth_background` where there is no mu0. A flat spectrum of method `ml`: mu - 1.
-    Measured: larch's autobk (rbkg 1 angstrom, k-weight 2) with a clamped spline, up to the element's next edge.
+    Measured: larch's autobk (rbkg 1 angstrom, k-weight 2) with a clamped spline, up to the element's next edge; mu/mu0 - 1 where there is a
+    mu0, which is so for a file of chi(k).
 
     Returns:
         k in 1/angstrom and chi, both (m,), for k >= 0.
@@ -309,7 +310,7 @@ def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
     e0 = find_e0(spectrum)
     if spectrum.energy[-1] - e0 < 100.0:
         raise SpectrumError(f"the spectrum ends {spectrum.energy[-1] - e0:.0f} eV above the edge; chi(k) needs at least 100 eV.")
-    if spectrum.method != "measured":
+    if spectrum.method != "measured" or spectrum.mu0 is not None:
         k = energy_to_k(spectrum.energy - e0)
         if spectrum.mu0 is not None:
             background = spectrum.mu0

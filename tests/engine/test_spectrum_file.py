@@ -14,33 +14,34 @@ from aiida_xastruct.engine.scans import ScanParameters
 from aiida_xastruct.engine.spectrum_file import read_pair, read_spectrum, stated_edge
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "feff"
-XANES, EXAFS = ((RECORDED / kind / "xmu.dat").read_text() for kind in ("xanes", "exafs"))
+XANES, EXAFS = ((RECORDED / kind / "xmu.dat").read_bytes() for kind in ("xanes", "exafs"))
 
 
 def columns(spectrum, head=""):
-    """The text of two columns."""
-    return head + "".join(f"{energy:.4f} {mu:.6f}\n" for energy, mu in zip(spectrum.energy, spectrum.mu, strict=True))
+    """A file of two columns."""
+    rows = "".join(f"{energy:.4f} {mu:.6f}\n" for energy, mu in zip(spectrum.energy, spectrum.mu, strict=True))
+    return (head + rows).encode()
 
 
-@pytest.mark.parametrize(("text", "kind"), [(XANES, "XANES"), (EXAFS, "EXAFS")])
-def test_xmu_says_what_it_is(text, kind):
-    assert stated_edge(text) == ("Mg", "K")
-    spectrum = read_spectrum(text, "xmu.dat")
+@pytest.mark.parametrize(("content", "kind"), [(XANES, "XANES"), (EXAFS, "EXAFS")])
+def test_xmu_says_what_it_is(content, kind):
+    assert stated_edge(content) == ("Mg", "K")
+    spectrum = read_spectrum(content, "xmu.dat")
     assert (spectrum.absorber, spectrum.edge, spectrum.kind, spectrum.method) == ("Mg", "K", kind, "feff")
-    np.testing.assert_array_equal(spectrum.mu, read_xmu(text, "Mg", "K", kind).mu)
+    np.testing.assert_array_equal(spectrum.mu, read_xmu(content.decode(), "Mg", "K", kind).mu)
     # FEFF's header line of an L3 edge.
-    assert stated_edge(text.replace("Z=12", "Z=58").replace("K  shell", "L3 shell")) == ("Ce", "L3")
+    assert stated_edge(content.replace(b"Z=12", b"Z=58").replace(b"K  shell", b"L3 shell")) == ("Ce", "L3")
 
 
 def test_xmu_without_its_head():
-    lines = [line for line in XANES.splitlines() if "Abs" not in line]
+    lines = [line for line in XANES.splitlines() if b"Abs" not in line]
     with pytest.raises(SpectrumError, match="which element"):
-        read_spectrum("\n".join(lines), "xmu.dat")
-    assert read_spectrum("\n".join(lines), "xmu.dat", ScanParameters(absorber="Mg")).edge == "K"
+        read_spectrum(b"\n".join(lines), "xmu.dat")
+    assert read_spectrum(b"\n".join(lines), "xmu.dat", ScanParameters(absorber="Mg")).edge == "K"
     with pytest.raises(SpectrumError, match="is of Mg K, not of Fe K"):
         read_spectrum(XANES, "xmu.dat", ScanParameters(absorber="Fe"))
     with pytest.raises(FeffError, match="no numbers"):
-        read_spectrum("\n".join(line for line in lines if line.startswith(("#", " #"))), "xmu.dat", ScanParameters(absorber="Mg"))
+        read_spectrum(b"\n".join(line for line in lines if line.startswith((b"#", b" #"))), "xmu.dat", ScanParameters(absorber="Mg"))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,8 @@ def test_the_other_file_says_what_one_does_not(spectrum):
 def test_what_is_no_spectrum(spectrum):
     iron = ScanParameters(absorber="Fe")
     with pytest.raises(SpectrumError, match="0 lines of numbers"):
-        read_spectrum("", "empty.txt", iron)
+        read_spectrum(b"", "empty.txt", iron)
     with pytest.raises(SpectrumError, match="no table of numbers"):
-        read_spectrum("# e\n1 2\nthree four\n", "words.txt", iron)
+        read_spectrum(b"# e\n1 2\nthree four\n", "words.txt", iron)
     with pytest.raises(SpectrumError, match="within 60 eV"):
         read_spectrum(columns(replace(spectrum, energy=spectrum.energy + 900.0)), "two.txt", iron)

@@ -1,0 +1,123 @@
+"""Whether a scan is of the edge that it is said to be of, and which edge it is likely of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .errors import SpectrumError
+from .spectrum import FloatArray, Spectrum, find_e0, tabulated_edge
+
+#: eV from an edge to where its step is seen whole, and how much of the scan is averaged there.
+BESIDE, AVERAGED = 15.0, 60.0
+
+#: Where a step is looked for: every so many eV, at this many places at most.
+EVERY, PLACES = 2.0, 2000
+
+#: A step elsewhere in the scan this many times as high as the one at the edge that is claimed tells that the claim is wrong.
+HIGHER = 4.0
+
+#: eV between two edges that a nominal energy scale cannot confuse; monochromators are up to 35 eV off.
+APART = 60.0
+
+
+class LikelyEdge(NamedTuple):
+    """An edge that energies suggest.
+
+    Attributes:
+        absorber, edge: what absorbs.
+        energy: where the scan rises, eV.
+    """
+
+    absorber: str
+    edge: str
+    energy: float
+
+    def __str__(self) -> str:
+        tabulated = tabulated_edge(self.absorber, self.edge)
+        return f"{self.absorber} {self.edge} edge (it rises at {self.energy:.0f} eV, the table has {tabulated:.0f} eV)"
+
+
+def likely_edge(energy: FloatArray, mu: FloatArray) -> LikelyEdge | None:
+    """The edge nearest to where a scan rises most, K edges preferred; None where nothing rises, or no edge lies near.
+
+    Args:
+        energy: (n,) eV, increasing.
+        mu: (n,) absorption.
+    """
+    from xraydb import guess_edge
+
+    at = _rise(energy, mu)
+    if at is None:
+        return None
+    absorber, edge = guess_edge(at, edges=["K", "L3", "L2", "L1"])
+    if absorber is None or abs(tabulated_edge(absorber, edge) - at) > APART:
+        return None
+    return LikelyEdge(str(absorber), str(edge), at)
+
+
+def _rise(energy: FloatArray, mu: FloatArray) -> float | None:
+    """Energy of the steepest rise within the highest step: what lies just above beside what lies just below."""
+    if len(energy) < 14:
+        return None
+    places = np.linspace(energy[0], energy[-1], max(2, min(PLACES, int((energy[-1] - energy[0]) / EVERY))))
+    steps = np.array([step_at(energy, mu, at) for at in places])
+    if not np.isfinite(steps).any() or np.nanmax(steps) <= 0.05 * float(np.ptp(mu)):
+        return None
+    near = np.abs(energy - places[int(np.nanargmax(steps))]) <= BESIDE + AVERAGED
+    if near.sum() < 4:
+        return None
+    # The mean of three slopes: a spike rises as far as it falls.
+    slope = np.convolve(np.gradient(mu[near], energy[near]), np.ones(3) / 3.0, mode="valid")
+    return float(energy[near][1 + int(np.argmax(slope))])
+
+
+def step_at(energy: FloatArray, mu: FloatArray, at: float) -> float:
+    """Height of mu above an energy over mu below it, medians of what is measured there; NaN where one side has no two points.
+
+    Args:
+        energy: (n,) eV, increasing.
+        mu: (n,).
+        at: eV.
+    """
+    bounds = (at - BESIDE - AVERAGED, at - BESIDE, at + BESIDE, at + BESIDE + AVERAGED)
+    low, below, above, high = np.searchsorted(energy, bounds)
+    if below - low < 2 or high - above < 2:
+        return float("nan")
+    return float(np.median(mu[above:high]) - np.median(mu[low:below]))
+
+
+def check_edge(spectrum: Spectrum) -> None:
+    """Refuse a measured spectrum that is not of its edge; one whose energies are nominal and up to 60 eV off passes.
+
+    Raises:
+        SpectrumError: if it does not cover the edge, or has nothing there and a step elsewhere; the sentence names the likely edge.
+    """
+    likely = likely_edge(spectrum.energy, spectrum.mu)
+    other = likely is not None and (likely.absorber, likely.edge) != (spectrum.absorber, spectrum.edge)
+    try:
+        e0 = find_e0(spectrum)
+    except SpectrumError as error:
+        if likely is None or not other:
+            raise
+        raise SpectrumError(f"{_files(spectrum)} is likely of the {likely}, not of the {_claim(spectrum)}: {error}") from error
+    # The higher step may be another edge of the absorber, as that of L3 is where L2 or L1 is meant.
+    if likely is None or abs(likely.energy - e0) < APART or likely.absorber == spectrum.absorber:
+        return
+    here, there = step_at(spectrum.energy, spectrum.mu, e0), step_at(spectrum.energy, spectrum.mu, likely.energy)
+    if np.isfinite(here) and there > HIGHER * max(here, 0.0):
+        raise SpectrumError(
+            f"{_files(spectrum)} is likely of the {likely}, not of the {_claim(spectrum)}: mu does not rise at {e0:.0f} eV; give the edge "
+            "that it is of, or cut the scan to the one that you mean."
+        )
+
+
+def _files(spectrum: Spectrum) -> str:
+    """The spectrum's files, as the subject of a sentence."""
+    files = spectrum.settings.get("files") or ["the scan"]
+    return str(files[0]) if len(files) == 1 else f"the mean of {len(files)} scans from {files[0]} on"
+
+
+def _claim(spectrum: Spectrum) -> str:
+    return f"{spectrum.absorber} {spectrum.edge} edge"
