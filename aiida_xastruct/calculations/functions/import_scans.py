@@ -1,4 +1,4 @@
-"""From the raw files of a beamline to one merged spectrum."""
+"""From the raw files of a beamline, or of a program, to one spectrum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from ...engine.errors import SpectrumError, XastructError
 
 @calcfunction
 def import_scans(parameters: Dict, **scans: Data) -> Any:
-    """Merge the scans of one measurement.
+    """The spectrum in the files of one measurement; scans are merged.
+
+    Read is any format of `aiida_xastruct.engine.readers`. A measured spectrum gets its quality in `settings["quality"]` and the fields of
+    its files' heads in `settings["xdi"]`; a computed one gets site and crystal where its file tells.
 
     Args:
         parameters: fields of `aiida_xastruct.engine.scans.ScanParameters`; `{}` where the files say all.
@@ -21,26 +24,31 @@ def import_scans(parameters: Dict, **scans: Data) -> Any:
             of their names.
 
     Returns:
-        `SpectrumData` of method measured, normalisation raw; exit status 310 with one sentence where the files cannot be used.
+        `SpectrumData`, raw where it is measured; exit status 310 with one sentence where the files cannot be used.
     """
-    from ...engine.scans import ScanParameters, merge, read_scan
+    from dataclasses import replace
+
+    from ...engine.quality import with_quality
+    from ...engine.readers import read_measurement
+    from ...engine.scans import ScanParameters
 
     try:
         options = ScanParameters.from_dict(parameters.get_dict())
-        texts = [item for _, node in sorted(scans.items()) for item in _texts(node)]
-        spectrum = merge([read_scan(text, name, options) for name, text in texts], options)
-        return SpectrumData.from_engine(spectrum)
+        files = [item for _, node in sorted(scans.items()) for item in _files(node)]
+        spectrum = with_quality(read_measurement(files, options))
+        crystal = spectrum.settings.get("crystal", {})
+        settings = {name: value for name, value in spectrum.settings.items() if name != "crystal"}
+        return SpectrumData.from_engine(replace(spectrum, settings=settings), **crystal)
     except XastructError as error:
         return ExitCode(310, str(error))
 
 
-def _texts(node: Data) -> list[tuple[str, str]]:
-    """Name and text of each file of a node, sorted by name."""
+def _files(node: Data) -> list[tuple[str, bytes]]:
+    """Name and content of each file of a node, sorted by name."""
     if isinstance(node, SinglefileData):
         names = [node.filename]
     elif isinstance(node, FolderData):
         names = sorted(node.base.repository.list_object_names())
     else:
         raise SpectrumError(f"scans come as SinglefileData or FolderData, not {type(node).__name__}.")
-    # A beamline may write a degree sign in whatever encoding; what is no UTF-8 stands in comments, which are not needed.
-    return [(name, node.base.repository.get_object_content(name, mode="rb").decode("utf-8", errors="replace")) for name in names]
+    return [(name, node.base.repository.get_object_content(name, mode="rb")) for name in names]

@@ -102,7 +102,7 @@ def _perl_groups(text: str, name: str) -> Iterator[_Group]:
 
 
 def _words(text: str) -> list[str]:
-    """Words of a Perl list; a list within it, such as the titles, counts as one word of several lines."""
+    """Words of a Perl list; a list within it, such as the titles, counts as one word."""
     found: list[str] = []
     depth, inner = 0, list[str]()
     for single, double, bare, bracket in _WORD.findall(text.rstrip().removesuffix(";")):
@@ -111,7 +111,7 @@ def _words(text: str) -> list[str]:
         elif bracket == "]":
             depth -= 1
             if depth == 0:
-                found.append("\n".join(inner))
+                found.append("; ".join(inner))
                 inner = []
         else:
             (inner if depth > 0 else found).append(bare or re.sub(r"\\(.)", r"\1", single or double))
@@ -166,7 +166,7 @@ def _reading(group: _Group, name: str, parameters: ScanParameters) -> Reading:
 def _header(group: _Group) -> dict[str, dict[str, str]]:
     """What Athena has set for the group and a reader of the spectrum may want to know."""
     names = ("bkg_eshift", "bkg_e0", "source", "beamline", "titles")
-    kept = {name: "".join(c for c in group.values.get(name, "") if c.isprintable()) for name in names}
+    kept = {name: re.sub(r"[^ -~\u00a0-\uffff]+", " ", group.values.get(name, "")) for name in names}
     return {"athena": {name: value for name, value in kept.items() if value and "^^null^^" not in value}}
 
 
