@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from .group import with_profile
+from .imports import MODES, columns_of, import_files
 from .launch import launch, report, stored_or_file
 from .output import echo_mapping, json_option
 
-if TYPE_CHECKING:
-    from ..data.spectrum import SpectrumData
-
 KINDS = ("XANES", "EXAFS", "both")
-
-MODES = ("transmission", "fluorescence", "reference")
 
 
 @click.command("infer")
@@ -25,6 +20,7 @@ MODES = ("transmission", "fluorescence", "reference")
 @click.option("-e", "--edge", default="", help="Absorption edge.  [default: what the files say, else K up to Z 50 and L3 from Z 51]")
 @click.option("-m", "--mode", type=click.Choice(MODES), help="Detectors that make mu.  [default: what is there]")
 @click.option("-c", "--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name of a column, e.g. i0=mon; may be repeated.")
+@click.option("-g", "--group", "groups", multiple=True, help="Label of a spectrum in a file of several; may be repeated.")
 @click.option("-k", "--kind", type=click.Choice(KINDS), help="Part to read.  [default: EXAFS where the scans reach that far]")
 @click.option("-o", "--other", help="Stored spectrum of the other kind of the same site; both are read then.")
 @click.option("-E", "--element", "elements", multiple=True, help="Element that the sample is known to hold; may be repeated.")
@@ -38,6 +34,7 @@ def infer(
     edge: str,
     mode: str | None,
     columns: tuple[str, ...],
+    groups: tuple[str, ...],
     kind: str | None,
     other: str | None,
     elements: tuple[str, ...],
@@ -47,15 +44,15 @@ def infer(
 ) -> None:
     """Infer the nearest neighbours of the absorber from SPECTRUM: scans of one measurement, which are merged, or one stored node.
 
-    Scans are text files of columns (XDI, Athena, most beamlines), named in the last comment line or as XDI fields.
+    Files are those that `aiida-xastruct import` takes: XDI and other columns of text, Athena projects.
     """
     from ..workflows.infer import InferWorkChain
 
-    parameters = {"absorber": absorber, "edge": edge, "mode": mode or "", "columns": _columns(columns)}
+    parameters = {"absorber": absorber, "edge": edge, "mode": mode or "", "columns": columns_of(columns), "groups": list(groups)}
     if len(spectra) == 1 and not Path(spectra[0]).exists():
         spectrum = stored_or_file(spectra[0], "aiida.data:xastruct.spectrum", None)
     else:
-        spectrum = import_files([Path(name) for name in spectra], {name: value for name, value in parameters.items() if value})
+        spectrum = import_files(spectra, {name: value for name, value in parameters.items() if value})
     beside = None if other is None else stored_or_file(other, "aiida.data:xastruct.spectrum", None)
     outputs, node = launch(lambda: InferWorkChain.get_builder_for(spectrum, kind, list(elements) or None, family, beside), daemon)
     if outputs is None:
@@ -76,33 +73,3 @@ def infer(
         "in the domain": f"{'yes' if answer['in_domain'] else 'no'}: {answer['reason']}",
     }
     echo_mapping(content | {"spectrum": spectrum.pk, "answer": outputs["answer"].pk, "process": node.pk}, as_json)
-
-
-def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`ROLE=NAME` options as a dictionary."""
-    found = dict(pair.partition("=")[::2] for pair in pairs)
-    if not all(found.values()):
-        raise click.UsageError("give columns as ROLE=NAME, e.g. --column i0=mon.")
-    return found
-
-
-def import_files(paths: list[Path], parameters: dict[str, object]) -> SpectrumData:
-    """Store scans and merge them.
-
-    Raises:
-        SpectrumError: if a file is missing or the scans cannot be used.
-    """
-    from aiida.orm import Dict, SinglefileData
-
-    from ..calculations.functions.import_scans import import_scans
-    from ..engine.errors import SpectrumError
-
-    for path in paths:
-        if not path.is_file():
-            raise SpectrumError(f"{path} is neither a file nor, alone, a stored spectrum; check the name.")
-    raw = {f"scan_{index:03d}": SinglefileData(path.resolve()) for index, path in enumerate(paths)}
-    spectrum: Any
-    spectrum, node = import_scans.run_get_node(parameters=Dict(parameters), **raw)
-    if not node.is_finished_ok:
-        raise SpectrumError(str(node.exit_message))
-    return cast("SpectrumData", spectrum)

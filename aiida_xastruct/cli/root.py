@@ -8,8 +8,10 @@ from aiida.cmdline.params import options, types
 from .group import LazyCommand, XastructGroup
 
 COMMANDS = {
-    "compare": LazyCommand("aiida_xastruct.cli.compare:compare", "Measure how alike two spectra are."),
+    "compare": LazyCommand("aiida_xastruct.cli.compare:compare", "Rank candidates by a measurement, or compare two spectra."),
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
+    "import": LazyCommand("aiida_xastruct.cli.imports:import_command", "Store spectra from files, with their quality."),
+    "fit": LazyCommand("aiida_xastruct.cli.fit:fit", "Fit a mixture by its components."),
     "improve": LazyCommand("aiida_xastruct.cli.improve:improve", "Let FEFF teach a model what it knows least."),
     "infer": LazyCommand("aiida_xastruct.cli.infer:infer", "Infer the nearest neighbours behind a spectrum."),
     "predict": LazyCommand("aiida_xastruct.cli.predict:predict", "Predict the spectrum of an element in a crystal."),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,11 @@ class Quality:
     k_useful: float | None
     glitches: tuple[float, ...]
     remarks: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Quality:
+        """A quality as `with_quality` stored it."""
+        return cls(**{**values, "glitches": tuple(values["glitches"]), "remarks": tuple(values["remarks"])})
 
     def rows(self) -> dict[str, str]:
         """Names and values as a person reads them."""

@@ -98,6 +98,11 @@ def read_measurement(files: Sequence[tuple[str, bytes]], parameters: ScanParamet
     return alone
 
 
+def labels_in(content: bytes, name: str, parameters: ScanParameters | None = None) -> list[str]:
+    """What the spectra of a file are called, as `parameters.groups` names them; errors are those of `read`."""
+    return [label_of(item) for item in read(content, name, parameters)]
+
+
 def label_of(item: Reading) -> str:
     """What a reading is called among others of its file."""
     return (

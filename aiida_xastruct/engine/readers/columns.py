@@ -40,7 +40,8 @@ def _with_column_names(text: str, parameters: ScanParameters) -> str:
     if first == len(lines):
         return text
     row = lines[first].replace(",", " ").split()
-    if row and re.match(r"[\"']?[A-Za-z_]", row[0]):
+    following = "".join(lines[first + 1 : first + 2]).strip()
+    if row and re.match(r"[\"']?[A-Za-z_]", row[0]) and re.match(r"[-+.\d]", following):
         return "\n".join([*lines[:first], f"# {' '.join(_words(lines[first]))}", *lines[first + 1 :]])
     comments = [line.strip().lstrip("#%").lower().split() for line in lines[:first] if line.strip("#%-/= \t")]
     names = set(comments[-1]) if comments and len(comments[-1]) == 2 else set()
