@@ -10,7 +10,7 @@ import click
 from aiida.cmdline.params import types
 
 from .group import XastructGroup, with_profile
-from .output import echo_mapping, echo_rows, json_option
+from .output import echo_mapping, echo_rows, json_option, write_file
 
 if TYPE_CHECKING:
     from aiida.orm import Data
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FORMATS = ("csv", "json", "xmu")
+FORMATS = ("csv", "json", "nexus", "xdi", "xmu")
 
 limit_option = click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="List this many.")
 
@@ -83,22 +83,24 @@ def spectrum_show(node: SpectrumData, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file.  [default: the screen]")
 @click.option("-f", "--format", "file_format", type=click.Choice(FORMATS), help="File format.  [default: the file's ending, or csv]")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@json_option
 @with_profile
-def spectrum_export(node: SpectrumData, output: Path | None, file_format: str | None, overwrite: bool) -> None:
-    """Write the spectrum NODE as csv, json, or xmu (columns that Athena and Larch read)."""
+def spectrum_export(node: SpectrumData, output: Path | None, file_format: str | None, overwrite: bool, as_json: bool) -> None:
+    """Write the spectrum NODE as xdi (which Athena and Larch read), csv, nexus (NXxas), json, or as FEFF's xmu.dat."""
+    from ..engine.writers import BINARY, format_of_name
+
     if output is None:
-        click.echo(node._exportcontent(file_format or "csv")[0].decode(), nl=False)  # type: ignore[no-untyped-call]
+        file_format = file_format or ("json" if as_json else "csv")
+        if file_format in BINARY:
+            raise click.ClickException(f"{file_format} is no text; give a file with --output.")
+        click.echo(node._exportcontent(file_format)[0].decode(), nl=False)  # type: ignore[no-untyped-call]
         return
-    file_format = file_format or output.suffix.lstrip(".")
-    if file_format not in FORMATS:
+    file_format = file_format or format_of_name(output.name)
+    if file_format is None:
         raise click.ClickException(f"{output.name} ends in no known format; give --format {'|'.join(FORMATS)}.")
-    if output.exists() and not overwrite:
-        raise click.ClickException(f"{output} exists already; choose another name or give --overwrite.")
-    try:
-        node.export(str(output), fileformat=file_format, overwrite=overwrite)  # type: ignore[no-untyped-call]
-    except OSError as error:
-        raise click.ClickException(f"{output} cannot be written ({error.strerror or error}).") from error
-    click.echo(str(output))
+    content: bytes = node._exportcontent(file_format)[0]  # type: ignore[no-untyped-call]
+    write_file(output, content, overwrite)
+    echo_mapping({"file": str(output), "format": file_format, "bytes": len(content)}, as_json)
 
 
 @click.group("dataset", cls=XastructGroup)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -58,3 +59,18 @@ def echo_mapping(content: Mapping[str, Any], as_json: bool) -> None:
     width = max(map(len, content), default=0)
     for name, value in content.items():
         click.echo(f"{name:<{width}}  {'' if value is None else value}")
+
+
+def write_file(path: Path, content: bytes, overwrite: bool) -> None:
+    """Write a file that somebody asked for.
+
+    Raises:
+        click.ClickException: if there is one already that is not to be replaced, or it cannot be written.
+    """
+    try:
+        with path.open("wb" if overwrite else "xb") as stream:
+            stream.write(content)
+    except FileExistsError as error:
+        raise click.ClickException(f"{path} exists already; choose another name or give --overwrite.") from error
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written ({error.strerror or error}).") from error

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +12,9 @@ from aiida.orm.pydantic import OrmMetadataField, OrmModel
 from numpy.typing import ArrayLike
 
 from ..engine.errors import XastructError
+from ..engine.exchange import CRYSTAL
 from ..engine.spectrum import FloatArray, Spectrum
+from ..engine.writers import write
 
 
 class SpectrumData(ArrayData):
@@ -307,44 +306,33 @@ class SpectrumData(ArrayData):
         if not np.isfinite(band).all() or (band[:, 0] > band[:, 1]).any():
             raise ValidationError("the band holds values that are not finite, or a lower limit above its upper one.")
 
-    def _columns(self) -> dict[str, FloatArray]:
-        """The node's arrays as named columns of one length."""
-        columns = {"energy": self.energy, "mu": self.mu}
-        if self.mu0 is not None:
-            columns["mu0"] = self.mu0
-        if self.band is not None:
-            columns["lower"], columns["upper"] = self.band[:, 0], self.band[:, 1]
-        return columns
+    def _extent(self) -> dict[str, Any]:
+        """What the node knows beside the engine's spectrum, as `engine.writers` take it."""
+        return {name: self.base.attributes.get(name, None) for name in CRYSTAL} | {"band": self.band, "uuid": self.uuid}
 
-    def _header(self) -> dict[str, Any]:
-        """What a file says about the spectrum besides its columns."""
-        names = ("absorber", "edge", "kind", "method", "energy_reference", "normalisation", "e0", "site", "multiplicity")
-        return {name: self.base.attributes.get(name, None) for name in names} | {"uuid": self.uuid}
+    def _written(self, file_format: str, comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
+        """Content of a file, and no further files, as AiiDA's exporters give them."""
+        try:
+            return write(file_format, self.to_engine(), self._extent(), comments), {}
+        except XastructError as error:
+            raise ValidationError(str(error)) from error
 
     def _prepare_csv(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
         """Comma-separated columns under their names; `comments` puts the attributes above them, each line after a `#`."""
-        stream = io.StringIO()
-        if comments:
-            stream.writelines(f"# {name}: {value}\n" for name, value in self._header().items() if value is not None)
-        columns = self._columns()
-        stream.write(",".join(columns) + "\n")
-        np.savetxt(stream, np.column_stack(list(columns.values())), fmt="%.10g", delimiter=",")
-        return stream.getvalue().encode(), {}
-
-    def _prepare_xmu(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
-        """Columns separated by blanks, as Athena and Larch read them; the column names stand in the last comment line."""
-        stream = io.StringIO()
-        if comments:
-            stream.writelines(f"# {name}: {value}\n" for name, value in self._header().items() if value is not None)
-            stream.write("#" + "-" * 40 + "\n")
-        columns = self._columns()
-        stream.write("#  " + "  ".join(columns) + "\n")
-        np.savetxt(stream, np.column_stack(list(columns.values())), fmt="%16.10g")
-        return stream.getvalue().encode(), {}
+        return self._written("csv", comments)
 
     def _prepare_json(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
-        """Attributes, settings and columns as one JSON object, floats in full."""
-        content = self._header() | {"settings": self.settings, "columns": {name: array.tolist() for name, array in self._columns().items()}}
-        if any(isinstance(value, float) and not math.isfinite(value) for value in content.values()):
-            raise ValidationError("the node holds an attribute that JSON cannot express; check e0.")
-        return (json.dumps(content, indent=1) + "\n").encode(), {}
+        """Attributes, settings and columns as one JSON object."""
+        return self._written("json")
+
+    def _prepare_nexus(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
+        """HDF5 with an entry that follows NXxas."""
+        return self._written("nexus")
+
+    def _prepare_xdi(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
+        """Columns separated by blanks under an XDI head, as Athena and Larch read them."""
+        return self._written("xdi")
+
+    def _prepare_xmu(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
+        """FEFF's xmu.dat; a spectrum without mu0 is refused."""
+        return self._written("xmu")

@@ -13,7 +13,7 @@ from .spectrum import Spectrum
 def stated_edge(content: bytes) -> tuple[str, str]:
     """Absorber and edge that the head of a text file names; empty where it does not."""
     text = content.decode("utf-8", errors="replace")
-    found = (module.stated_edge(text) for module in (feff, exports, columns))
+    found = (module.stated_edge(text) for module in (exports, feff, columns))
     return next((edge for edge in found if edge[0]), ("", ""))
 
 

@@ -26,7 +26,7 @@ def nodes(aiida_profile_clean):
     }
 
 
-@pytest.mark.parametrize("file_format", ["xmu", "csv"])
+@pytest.mark.parametrize("file_format", ["xdi", "csv"])
 @pytest.mark.parametrize("kind", ["XANES", "EXAFS"])
 def test_a_node_is_what_was_exported_of_it(nodes, kind, file_format, tmp_path, run):
     exported = tmp_path / f"spectrum.{file_format}"
@@ -49,6 +49,42 @@ def test_what_cannot_be_compared(nodes, tmp_path):
         (tmp_path / "words.txt", nodes["XANES"].pk, "0 lines of numbers"),
     ]:
         result = CliRunner().invoke(cli, ["compare", str(first), str(second)])
+        assert result.exit_code == 1
+        assert words in result.output
+        assert "Traceback" not in result.output
+
+
+def test_several_candidates_are_ranked(nodes, tmp_path, run):
+    from dataclasses import replace
+
+    from aiida_xastruct.data.spectrum import SpectrumData
+
+    spectrum = nodes["XANES"].to_engine()
+    other = SpectrumData.from_engine(replace(spectrum, mu=0.7 * spectrum.mu + 0.3), label="other one").store()
+    exported = tmp_path / "same.xmu"
+    nodes["XANES"].export(str(exported), fileformat="xmu")
+    found = json.loads(run(compare, nodes["XANES"].pk, other.pk, exported, nodes["EXAFS"].pk, "--max-shift", 2, "--json").output)
+    assert [(row["name"], row["rank"]) for row in found["candidates"]] == [("same", 1), ("other_one", 2)]
+    assert found["largest_shift"] == 2.0
+    assert "computed as EXAFS" in found["refused"][f"Spectrum_{nodes['EXAFS'].pk}"]
+    assert sorted(found["pk"]) == ["process", "ranking", "target"]
+    shown = run(compare, nodes["XANES"].pk, other.pk, exported).output
+    assert shown.index("same") < shown.index("other_one")
+    assert "compared as flat mu" in shown
+
+
+def test_what_cannot_be_ranked(nodes, tmp_path):
+    (tmp_path / "broken.cif").write_text("data_nothing\n")
+    xanes, exafs = str(nodes["XANES"].pk), str(nodes["EXAFS"].pk)
+    for arguments, words in [
+        ([xanes, str(tmp_path / "broken.cif")], "cannot be read as a crystal structure"),
+        ([xanes, "987654", "987655"], "987654 is neither a file nor a stored crystal or spectrum"),
+        ([xanes, exafs, "--max-shift", "3"], "two spectra were given, and an option that is for crystals"),
+        ([xanes, exafs, exafs, "--flat"], "--flat and --k-range are for two spectra"),
+        ([xanes, exafs, exafs], "no candidate can be compared with the target"),
+        ([xanes, exafs, "--reference", "--fallback", "off"], "give one of the two"),
+    ]:
+        result = CliRunner().invoke(cli, ["compare", *arguments])
         assert result.exit_code == 1
         assert words in result.output
         assert "Traceback" not in result.output

@@ -38,7 +38,7 @@ def test_spectrum_show(run, ml_spectrum):
 
 def test_spectrum_export(run, tmp_path, spectrum):
     node = SpectrumData.from_engine(spectrum).store()
-    target = tmp_path / "fe.xmu"
+    target = tmp_path / "fe.xdi"
     run(data, "spectrum", "export", node.pk, "-o", target)
     np.testing.assert_allclose(np.loadtxt(target)[:, 1], spectrum.mu, rtol=1e-9)
     assert "exists already" in run(data, "spectrum", "export", node.pk, "-o", target, status=1).output

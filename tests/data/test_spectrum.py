@@ -106,18 +106,18 @@ def test_hash_is_of_the_content_alone(spectrum):
     assert one.base.caching.compute_hash() != other.base.caching.compute_hash()
 
 
-def test_csv_and_xmu_columns_come_back(tmp_path, ml_spectrum):
+def test_csv_and_xdi_columns_come_back(tmp_path, ml_spectrum):
     from larch.io import read_ascii
 
     band = np.column_stack([ml_spectrum.mu - 0.1, ml_spectrum.mu + 0.1])
     node = SpectrumData.from_engine(ml_spectrum, band=band)
-    csv, xmu = tmp_path / "spectrum.csv", tmp_path / "spectrum.xmu"
+    csv, xdi = tmp_path / "spectrum.csv", tmp_path / "spectrum.xdi"
     node.export(str(csv))
-    node.export(str(xmu))
+    node.export(str(xdi))
     table = np.genfromtxt(csv, delimiter=",", names=True, skip_header=sum(line.startswith("#") for line in csv.read_text().splitlines()))
     assert table.dtype.names == ("energy", "mu", "mu0", "lower", "upper")
     np.testing.assert_allclose(table["mu"], ml_spectrum.mu, rtol=1e-9)
-    group = read_ascii(str(xmu))
+    group = read_ascii(str(xdi))
     assert group.array_labels[:2] == ["energy", "mu"]
     np.testing.assert_allclose(group.energy, ml_spectrum.energy, rtol=1e-9)
     np.testing.assert_allclose(group.mu, ml_spectrum.mu, rtol=1e-9)

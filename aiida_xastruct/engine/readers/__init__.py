@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..errors import SpectrumError
 from ..scans import Reading, Scan, ScanParameters, merge
 from ..spectrum import Spectrum
-from . import athena, columns, exports, feff, materials_project
+from . import athena, columns, document, exports, feff, materials_project, nexus
 from .text import MAX_BYTES
 
 
@@ -31,10 +31,12 @@ class Format(NamedTuple):
 
 #: In the order in which they are asked; columns of text are what is left.
 FORMATS: tuple[Format, ...] = (
+    Format("export of this package", exports.recognise, exports.read),
+    Format("JSON of this package", document.recognise, document.read),
+    Format("NeXus", nexus.recognise, nexus.read),
     Format("Athena project", athena.recognise, athena.read),
     Format("Materials Project document", materials_project.recognise, materials_project.read),
     Format("FEFF output", feff.recognise, feff.read),
-    Format("export of this package", exports.recognise, exports.read),
     Format("columns of text", columns.recognise, columns.read),
 )
 

@@ -1,19 +1,22 @@
-"""What `spectrum export` writes as xmu or csv: columns under `# name: value` lines."""
+"""Text that `engine.writers` wrote: csv, XDI and xmu.dat, known by the `Xastruct` fields in the head."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 
 from ..errors import SpectrumError
+from ..exchange import NAMES, NAMESPACE, WORDS, from_json, restore
 from ..scans import Reading, ScanParameters
-from ..spectrum import Spectrum
 from .text import as_text
 
-_FIELDS = ("absorber", "edge", "kind", "method", "energy_reference", "normalisation", "e0")
+_LINE = re.compile(rf"(?m)^# {NAMESPACE}\.({'|'.join(NAMES)}): ([^\r\n]*)")
+
+#: What FEFF calls the energy.
+_NAMES = {"omega": "energy"}
 
 
 def recognise(content: bytes, name: str) -> bool:
@@ -23,7 +26,7 @@ def recognise(content: bytes, name: str) -> bool:
 
 def stated_edge(text: str) -> tuple[str, str]:
     """Absorber and edge in the head of an export; empty for any other file."""
-    head = _head(text)
+    head = _head(text[:20_000])
     return head.get("absorber", ""), head.get("edge", "")
 
 
@@ -31,31 +34,26 @@ def read(content: bytes, name: str, parameters: ScanParameters) -> list[Reading]
     """The spectrum that was exported.
 
     Raises:
-        SpectrumError: if it is of another absorber or edge than asked for, or no longer complete.
+        SpectrumError: if it is of another absorber, edge or kind than asked for, or no longer complete.
     """
     text = as_text(content, name)
-    head: dict[str, Any] = dict(_head(text))
-    stated = stated_edge(text)
-    asked = (parameters.absorber or stated[0], parameters.edge or stated[1])
-    if asked != stated:
-        raise SpectrumError(f"{name} is of {stated[0]} {stated[1]}, not of {asked[0]} {asked[1]}; leave out what it says itself.")
+    values: dict[str, Any] = {field: value if field in WORDS else from_json(name, value) for field, value in _head(text).items()}
     lines = [line for line in text.splitlines() if line.strip()]
     rows = [line.replace(",", " ").split() for line in lines if not line.startswith("#")]
-    names = [line for line in lines if line.startswith("#")][-1].lstrip("# ").split()
+    labels = [line for line in lines if line.startswith("#")][-1].lstrip("# ").split()
     if rows and rows[0][0] == "energy":  # csv names its columns in a line of their own
-        names = rows.pop(0)
+        labels = rows.pop(0)
     try:
         table = np.array(rows, dtype=np.float64)
-        columns = {label: table[:, index] for index, label in enumerate(names)}
-        energy, mu = columns["energy"], columns["mu"]
-        head["e0"] = float(head["e0"]) if "e0" in head else None
-        return [Spectrum(energy=energy, mu=mu, mu0=columns.get("mu0"), **head)]
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        if isinstance(error, SpectrumError):
-            raise
+        columns = {_NAMES.get(label, label): table[:, index] for index, label in enumerate(labels)}
+    except (ValueError, IndexError) as error:
         raise SpectrumError(f"{name} is no complete export of a spectrum ({error}); export it again.") from error
+    return [restore(name, values, columns, parameters)]
 
 
-def _head(text: str) -> Mapping[str, str]:
-    """Names and values in the head of an export; empty for any other file."""
-    return dict(re.findall(rf"(?m)^# ({'|'.join(_FIELDS)}): (\S+)\s*$", text))
+def _head(text: str) -> dict[str, str]:
+    """Names and values in the head of an export, those in several lines put together; empty for any other file."""
+    found: dict[str, str] = defaultdict(str)
+    for name, piece in _LINE.findall(text):
+        found[name] += piece
+    return dict(found)
