@@ -15,6 +15,7 @@ COMMANDS = {
     "improve": LazyCommand("aiida_xastruct.cli.improve:improve", "Let FEFF teach a model what it knows least."),
     "infer": LazyCommand("aiida_xastruct.cli.infer:infer", "Infer the nearest neighbours behind a spectrum."),
     "predict": LazyCommand("aiida_xastruct.cli.predict:predict", "Predict the spectrum of an element in a crystal."),
+    "process": LazyCommand("aiida_xastruct.cli.process:process", "Calibrate, clean and normalise a measured spectrum."),
     "query": LazyCommand("aiida_xastruct.cli.query:query", "Find answers, and what stands behind them."),
     "reference": LazyCommand("aiida_xastruct.cli.reference:reference", "Make, count and write the library of FEFF spectra."),
     "screen": LazyCommand("aiida_xastruct.cli.screen:screen", "Predict thousands of crystals and rank them by a spectrum."),

@@ -107,3 +107,16 @@ def test_scans_that_cannot_be_used_are_refused(run: Callable[..., Result], argum
 
 def test_a_column_needs_a_role(run: Callable[..., Result]) -> None:
     assert "ROLE=NAME" in run(cli, "infer", GOETHITE, "-a", "Fe", "-c", "i0", status=2).output
+
+
+def test_a_scan_is_processed_and_then_inferred(run: Callable[..., Result]) -> None:
+    result = run(cli, "process", GOETHITE, "--energy-shift", "-1.5", "--glitch", "7200", "--k-range", "3", "11", "--json", status=1)
+    assert "do not say which element absorbs" in result.output
+    pk = json.loads(run(cli, "import", GOETHITE, "-a", "Fe", "--json").stdout)["pk"]
+    done = json.loads(run(cli, "process", pk, "--energy-shift", "-1.5", "--glitch", "7200", "--k-range", "3", "11", "--json").stdout)
+    assert (done["energy_shift"], len(done["points_removed"]), done["k_range"]) == (-1.5, 1, [3.0, 11.0])
+    shown = run(cli, "process", pk, "--reference", GOETHITE, "--reference-energy", "7124")
+    assert "7124.00 eV, energies moved by" in shown.stdout
+    answer = json.loads(run(cli, "infer", done["pk"]["spectrum"], "--json").stdout)
+    assert answer["neighbour_set"] == ["O"]
+    assert "ends at 40" in run(cli, "process", pk, "--k-range", "2", "40", status=1).output

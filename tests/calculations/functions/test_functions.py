@@ -16,6 +16,7 @@ from aiida_xastruct.calculations.functions.infer_local_structure import infer_lo
 from aiida_xastruct.calculations.functions.normalise_spectrum import normalise_spectrum
 from aiida_xastruct.calculations.functions.predict_batch import predict_batch, read_structures, structures_node, using
 from aiida_xastruct.calculations.functions.predict_spectra import predict_spectra
+from aiida_xastruct.calculations.functions.process_spectrum import process_spectrum
 from aiida_xastruct.data.spectrum import SpectrumData
 from aiida_xastruct.engine import ALGORITHM_VERSION
 from aiida_xastruct.engine.sitecache import structure_hash
@@ -46,6 +47,27 @@ def test_scans_become_a_spectrum_whose_provenance_is_the_files() -> None:
     assert spectrum.settings["n_scans"] == 2
     assert (spectrum.kind, spectrum.edge, spectrum.normalisation) == ("EXAFS", "K", "raw")
     assert sorted(spectrum.creator.inputs) == ["first", "parameters", "second"]
+
+
+def test_a_spectrum_is_processed_with_every_parameter_on_record() -> None:
+    raw = import_scans(parameters=Dict({"absorber": "Fe"}), scan=SinglefileData(GOETHITE))
+    given = {"deglitch": True, "k_range": [3, 11], "reference_energy": 7124.0}
+    outputs, node = process_spectrum.run_get_node(spectrum=raw, parameters=Dict(given), reference=raw)
+    assert node.is_finished_ok
+    flat, record = outputs["spectrum"], outputs["record"].get_dict()
+    assert (flat.normalisation, flat.energy_reference) == ("flat", "calibrated")
+    assert flat.e0 == pytest.approx(7124.0)
+    assert record["parameters"]["k_range"] == [3.0, 11.0]
+    assert flat.settings["processing"] == record
+    fine = outputs["fine_structure"]
+    assert fine.get_array("chi").shape == fine.get_array("k").shape
+    assert fine.get_array("r")[np.argmax(np.hypot(*(fine.get_array(f"chi_r_{part}") for part in ("real", "imaginary"))))] < 2.0
+    # The raw spectrum is an input, and what came out can be asked for the first shell.
+    assert {"spectrum", "reference", "parameters"} == set(flat.creator.inputs)
+    _, node = process_spectrum.run_get_node(spectrum=flat, parameters=Dict({}))
+    assert (node.exit_status, "only raw measurements" in node.exit_message) == (310, True)
+    _, node = process_spectrum.run_get_node(spectrum=raw, parameters=Dict({"k_rnage": [3, 11]}))
+    assert (node.exit_status, "did you mean 'k_range'" in node.exit_message) == (310, True)
 
 
 def test_a_folder_of_scans_is_merged(tmp_path: Path) -> None:
