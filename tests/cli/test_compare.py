@@ -46,7 +46,7 @@ def test_what_cannot_be_compared(nodes, tmp_path):
     for first, second, words in [
         (nodes["EXAFS"].pk, nodes["XANES"].pk, "says nothing of the edge"),
         (nodes["EXAFS"].pk, 987654, "neither a file nor a stored spectrum"),
-        (tmp_path / "words.txt", nodes["XANES"].pk, "0 lines of numbers"),
+        (tmp_path / "words.txt", nodes["XANES"].pk, "no table of numbers"),
     ]:
         result = CliRunner().invoke(cli, ["compare", str(first), str(second)])
         assert result.exit_code == 1
@@ -61,9 +61,9 @@ def test_several_candidates_are_ranked(nodes, tmp_path, run):
 
     spectrum = nodes["XANES"].to_engine()
     other = SpectrumData.from_engine(replace(spectrum, mu=0.7 * spectrum.mu + 0.3), label="other one").store()
-    exported = tmp_path / "same.xmu"
-    nodes["XANES"].export(str(exported), fileformat="xmu")
-    found = json.loads(run(compare, nodes["XANES"].pk, other.pk, exported, nodes["EXAFS"].pk, "--max-shift", 2, "--json").output)
+    exported = tmp_path / "same.csv"
+    nodes["XANES"].export(str(exported), fileformat="csv")
+    found = json.loads(run(compare, nodes["XANES"].pk, other.pk, exported, nodes["EXAFS"].pk, "--max-shift", 2, "--json").stdout)
     assert [(row["name"], row["rank"]) for row in found["candidates"]] == [("same", 1), ("other_one", 2)]
     assert found["largest_shift"] == 2.0
     assert "computed as EXAFS" in found["refused"][f"Spectrum_{nodes['EXAFS'].pk}"]
