@@ -99,8 +99,8 @@ def page(result: dict[str, Any]) -> str:
         "",
         "Made by `python benchmarks/formats.py`. A spectrum is exported, imported again by the reader that recognises the file, and",
         "compared with what it was: arrays (energy, mu, mu0, band) and attributes (absorber, edge, kind, method, energy reference,",
-        "normalisation, E0, site, multiplicity, crystal, settings). A cell is the largest difference of an energy in eV / of mu, mu0 or the",
-        "band relative to the largest mu; **0 / 0** is bit for bit. Attributes came back alike but for those that a cell names as lost.",
+        "normalisation, E0, site, multiplicity, crystal, settings). A cell is the largest difference of an energy in eV / of mu, mu0 or",
+        "the band relative to the largest mu; **0 / 0** is bit for bit. All attributes came back but those that a cell names.",
         "",
         "| | " + " | ".join(TITLES.values()) + " |",
         "|---|" + "---|" * len(TITLES),
@@ -114,8 +114,8 @@ def page(result: dict[str, Any]) -> str:
         "- XDI, CSV, JSON, NeXus: nothing is lost. XDI has no field for what is not a measurement (method, band, crystal) and NXxas none",
         "  either; it stands in an extension (`Xastruct.` fields, the collection `xastruct`) that other programs pass over. A CSV without",
         "  its head (`comments=False`) no longer says what it is of.",
-        "- xmu.dat: needs mu0, so that a spectrum without it is refused, which is so for most that are measured or learned. Energies have six",
-        "  decimals, all else nine digits after the point: the format's precision is 5e-7 eV and 5e-10 of a value (largest here",
+        "- xmu.dat: needs mu0, so that a spectrum without it is refused, which is so for most that are measured or learned. Energies have",
+        "  six decimals, all else nine digits after the point: the format's precision is 5e-7 eV and 5e-10 of a value (largest here",
         f"  {energy:.1e} eV and {mu:.1e}). FEFF itself writes three decimals and five digits.",
     ]
     return "\n".join(lines)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from aiida.cmdline.params import types
 
+from .export import SPECTRUM_FORMATS, export_spectrum
 from .group import XastructGroup, with_profile
-from .output import echo_mapping, echo_rows, json_option, write_file
+from .output import echo_mapping, echo_rows, json_option
 
 if TYPE_CHECKING:
     from aiida.orm import Data
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from ..data.spectrum import SpectrumData
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-FORMATS = ("csv", "json", "nexus", "xdi", "xmu")
 
 limit_option = click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="List this many.")
 
@@ -81,26 +80,15 @@ def spectrum_show(node: SpectrumData, as_json: bool) -> None:
 @spectrum.command("export")
 @datum_argument("spectrum")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file.  [default: the screen]")
-@click.option("-f", "--format", "file_format", type=click.Choice(FORMATS), help="File format.  [default: the file's ending, or csv]")
+@click.option(
+    "-f", "--format", "file_format", type=click.Choice(SPECTRUM_FORMATS), help="File format.  [default: the file's ending, or csv]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @json_option
 @with_profile
 def spectrum_export(node: SpectrumData, output: Path | None, file_format: str | None, overwrite: bool, as_json: bool) -> None:
     """Write the spectrum NODE as xdi (which Athena and Larch read), csv, nexus (NXxas), json, or as FEFF's xmu.dat."""
-    from ..engine.writers import BINARY, format_of_name
-
-    if output is None:
-        file_format = file_format or ("json" if as_json else "csv")
-        if file_format in BINARY:
-            raise click.ClickException(f"{file_format} is no text; give a file with --output.")
-        click.echo(node._exportcontent(file_format)[0].decode(), nl=False)  # type: ignore[no-untyped-call]
-        return
-    file_format = file_format or format_of_name(output.name)
-    if file_format is None:
-        raise click.ClickException(f"{output.name} ends in no known format; give --format {'|'.join(FORMATS)}.")
-    content: bytes = node._exportcontent(file_format)[0]  # type: ignore[no-untyped-call]
-    write_file(output, content, overwrite)
-    echo_mapping({"file": str(output), "format": file_format, "bytes": len(content)}, as_json)
+    export_spectrum(node, output, file_format, overwrite, as_json)
 
 
 @click.group("dataset", cls=XastructGroup)

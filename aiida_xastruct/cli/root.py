@@ -9,6 +9,7 @@ from .group import LazyCommand, XastructGroup
 
 COMMANDS = {
     "compare": LazyCommand("aiida_xastruct.cli.compare:compare", "Rank candidates by a measurement, or compare two spectra."),
+    "export": LazyCommand("aiida_xastruct.cli.export:export", "Write spectra and tables of answers for other programs."),
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
     "import": LazyCommand("aiida_xastruct.cli.imports:import_command", "Store spectra from files, with their quality."),
     "fit": LazyCommand("aiida_xastruct.cli.fit:fit", "Fit a mixture by its components."),
