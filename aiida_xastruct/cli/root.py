@@ -8,6 +8,7 @@ from aiida.cmdline.params import options, types
 from .group import LazyCommand, XastructGroup
 
 COMMANDS = {
+    "cite": LazyCommand("aiida_xastruct.cli.cite:cite", "Say what to cite with a result."),
     "compare": LazyCommand("aiida_xastruct.cli.compare:compare", "Rank candidates by a measurement, or compare two spectra."),
     "export": LazyCommand("aiida_xastruct.cli.export:export", "Write spectra and tables of answers for other programs."),
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),

@@ -1,0 +1,185 @@
+"""What a result rests on, found by walking its provenance: models, programs, data and software."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from aiida.orm import Node, ProcessNode, QueryBuilder, SinglefileData, StructureData
+
+from ..data.dataset import DatasetData
+from ..data.model import ModelData
+from ..data.spectra import SpectraData
+from ..data.spectrum import SpectrumData
+from ..data.table import TableData
+from ..engine.citation import Work, references
+from ..groups.family import MATERIALS, SHIPPED, ModelFamily
+
+#: Papers of sources of structures, by what a node's `source` or a material's record calls them.
+SOURCES = {
+    "amcsd": "amcsd", "AMCSD": "amcsd", "Materials Project": "materials_project", "npz": "materials_project",
+    "feff_mp": "materials_project", "omnixas_feff": "omnixas", "OPTIMADE": "optimade",
+}  # fmt: skip
+
+#: Papers of programs, by how their versions begin.
+PROGRAMS = {"FEFF 10": "feff10", "FEFF10": "feff10", "FEFF 9": "feff9", "FEFF 8": "feff8", "FEFF8": "feff8", "FEFF 6": "feff8"}
+
+#: Software that every result rests on, and the papers that ask to be cited for it.
+SOFTWARE = {"aiida-xastruct": "xastruct", "aiida-core": "aiida", "pymatgen": "pymatgen", "xraylarch": "larch", "xraydb": "xraydb"}
+
+
+def ancestry(node: Node) -> list[Node]:
+    """A node, what a process gave, and all that they were made from, the oldest first."""
+    roots = {node.pk}
+    if isinstance(node, ProcessNode):
+        roots |= {link.node.pk for link in node.base.links.get_outgoing() if not isinstance(link.node, ProcessNode)}
+        roots |= {link.node.pk for link in node.base.links.get_incoming()}
+    builder = QueryBuilder().append(Node, filters={"id": {"in": list(roots)}}, tag="result")
+    builder.append(Node, with_descendants="result", project="id")
+    found = QueryBuilder().append(Node, filters={"id": {"in": [*roots, *builder.all(flat=True)]}}).order_by({Node: "id"})
+    return list(found.all(flat=True))
+
+
+def works_of(node: Node) -> list[Work]:
+    """The works that a result rests on: models and data that are no paper first, then papers and software, each once."""
+    own: dict[str, Work] = {}
+    notes: dict[str, list[str]] = {}
+
+    def cite(key: str, note: str = "") -> None:
+        said = notes.setdefault(key, [])
+        if note and note not in said:
+            said.append(note)
+
+    for name, key in SOFTWARE.items():
+        own[name] = Work(name, {"type": "software", "title": name, "version": _version(name)})
+        cite(key)
+    for ancestor in ancestry(node):
+        if isinstance(ancestor, ModelData):
+            _model(ancestor, own, cite)
+        elif isinstance(ancestor, StructureData):
+            _structure(ancestor, cite)
+        elif isinstance(ancestor, (SpectrumData, SpectraData)):
+            _spectrum(ancestor, own, cite)
+        elif isinstance(ancestor, DatasetData):
+            own[f"dataset-{ancestor.content_hash[:8]}"] = _dataset(ancestor)
+        elif isinstance(ancestor, SinglefileData) and not isinstance(ancestor, TableData):
+            _file(ancestor, cite)
+    papers = [Work(key, references()[key], tuple(said)) for key, said in notes.items()]
+    return [*own.values(), *papers]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _model(model: ModelData, own: dict[str, Work], cite: Any) -> None:
+    """A model, what it was trained on, and whose spectra those were."""
+    get = model.base.attributes.get
+    families = QueryBuilder().append(ModelData, filters={"id": model.pk}, tag="model")
+    labels = sorted(families.append(ModelFamily, with_node="model", project="label").all(flat=True))
+    name = f"{get('task')} {get('kind')}"
+    digest, trained = str(get("content_hash")), str(get("training_data_hash"))
+    programs = _card(model).get("reference_programs", [])
+    facts = [
+        f"family {', '.join(labels) or 'none'}", f"content hash {digest}", f"trained on data of hash {trained}",
+        *([f"training spectra by {', '.join(programs)}"] if programs else []),
+    ]  # fmt: skip
+    own[f"model-{digest[:8]}"] = Work(
+        f"model-{digest[:8]}",
+        {"type": "misc", "title": f"Model of aiida-xastruct: {name}", "version": get("algorithm_version")},
+        tuple(facts),
+    )
+    for program in programs:
+        _program(program, f"training data of the {name} model", cite)
+    for source in training_sources(trained):
+        if source in SOURCES:
+            cite(SOURCES[source], f"training data of the {name} model")
+        if source == "omnixas_feff":
+            cite("materials_project", f"training data of the {name} model")
+    if get("task") == "forward":
+        cite("sevennet", f"features of the {name} model")
+
+
+def _card(model: ModelData) -> dict[str, Any]:
+    import json
+
+    content: dict[str, Any] = json.loads(model.base.repository.get_object_content("card.json"))
+    return content
+
+
+@cache
+def training_sources(digest: str) -> tuple[str, ...]:
+    """Where the structures of a training set came from, by its content hash: of the shipped family, or of a set in the profile."""
+    import json
+
+    if json.loads((SHIPPED / "family.json").read_text())["training_data_hash"] == digest:
+        return tuple(sorted({line.split(maxsplit=1)[0] for line in (SHIPPED / MATERIALS).read_text().splitlines() if line.strip()}))
+    dataset = QueryBuilder().append(DatasetData, filters={"attributes.content_hash": digest}).first(flat=True)
+    return () if dataset is None else tuple(sorted({str(material["source"]) for material in dataset.load().materials}))
+
+
+def _program(text: str, note: str, cite: Any) -> None:
+    """A program by its version, such as `FEFF 8.5L (xraylarch 2026.3.1)`."""
+    for start, key in PROGRAMS.items():
+        if text.startswith(start) and not (start == "FEFF 10" and not re.match(r"FEFF 10\b", text)):
+            cite(key, f"{text}: {note}")
+            return
+
+
+def _structure(structure: StructureData, cite: Any) -> None:
+    source = structure.base.attributes.get("source", None) or {}
+    if source.get("db_name") in SOURCES:
+        cite(SOURCES[source["db_name"]], f"crystal {source.get('id', '')}".strip())
+    if (source.get("extras") or {}).get("reference"):
+        cite(SOURCES.get(source.get("db_name"), "pymatgen"), str(source["extras"]["reference"]))
+
+
+def _spectrum(spectrum: SpectrumData | SpectraData, own: dict[str, Work], cite: Any) -> None:
+    """A spectrum by the program that computed it, or by those who measured it."""
+    settings = spectrum.base.attributes.get("settings", {})
+    program = settings.get("program") or settings.get("version") or ""
+    _program(str(program), "spectra in the provenance", cite)
+    if settings.get("source") == "Materials Project":
+        for key in ("materials_project", "materials_project_xas"):
+            cite(key, f"spectrum of {settings.get('material_id', '')}".strip())
+    if spectrum.base.attributes.get("method", "") != "measured":
+        return
+    cite("larch", "reading and processing of measured spectra")
+    head = settings.get("xdi") or {}
+    said = [f"{space}.{tag}: {value}" for space, tag, value in _said(head)]
+    files = ", ".join(map(str, settings.get("files") or ([settings["file"]] if "file" in settings else [])))
+    title = f"Measured {spectrum.base.attributes.get('absorber')} {spectrum.base.attributes.get('edge')} spectrum"
+    # One and the same measurement goes through several nodes: as imported, as processed.
+    key = f"measured-{re.sub(r'[^A-Za-z0-9]+', '-', files or spectrum.label or str(spectrum.uuid)[:8]).strip('-')[:60]}"
+    own[key] = Work(key, {"type": "misc", "title": title}, (*([f"files {files}"] if files else []), f"node {spectrum.uuid}", *said))
+    if head:
+        cite("xdi", f"head of {files}" if files else "")
+
+
+def _said(head: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What the head of a file says of who measured, where and what."""
+    wanted = {"facility": ("name",), "beamline": ("name",), "sample": ("name", "reference"), "scan": ("start_time",)}
+    for space, tags in wanted.items():
+        for tag in tags:
+            if (head.get(space) or {}).get(tag):
+                yield space, tag, head[space][tag]
+
+
+def _dataset(dataset: DatasetData) -> Work:
+    get = dataset.base.attributes.get
+    engines = ", ".join(map(str, get("engines", [])))
+    facts = (f"content hash {dataset.content_hash}", f"{get('n_records')} spectra of {get('n_materials')} materials", f"by {engines}")
+    return Work(f"dataset-{dataset.content_hash[:8]}", {"type": "misc", "title": f"Training set {dataset.label}".strip()}, facts)
+
+
+def _file(file: SinglefileData, cite: Any) -> None:
+    """A file that was imported, where it came from a database."""
+    source = file.base.attributes.get("source", None) or {}
+    if source.get("db_name") in SOURCES:
+        cite(SOURCES[source["db_name"]], f"file {file.filename}")
