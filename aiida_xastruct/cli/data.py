@@ -47,7 +47,7 @@ data.add_command(spectrum)
 @click.option("-a", "--absorber", help="Only this absorbing element.")
 @click.option("-e", "--edge", help="Only this absorption edge.")
 @click.option("-k", "--kind", type=click.Choice(["XANES", "EXAFS"]), help="Only this kind.")
-@click.option("-m", "--method", type=click.Choice(["feff", "ml", "measured"]), help="Only spectra of this method.")
+@click.option("-m", "--method", type=click.Choice(["feff", "xspectra", "ml", "measured"]), help="Only spectra of this method.")
 @limit_option
 @json_option
 @with_profile

@@ -38,7 +38,7 @@ class SpectrumData(ArrayData):
         absorber: str = OrmMetadataField(description="Symbol of the absorbing element", examples=["Fe"])
         edge: str = OrmMetadataField(description="Absorption edge", examples=["K", "L3"])
         kind: str = OrmMetadataField(description="Range that the spectrum is meant for: XANES or EXAFS", examples=["XANES"])
-        method: str = OrmMetadataField(description="Who made it: feff, ml or measured", examples=["feff"])
+        method: str = OrmMetadataField(description="Who made it: feff, xspectra, ml or measured", examples=["feff"])
         energy_reference: str = OrmMetadataField(description="What the energy axis is worth: feff, calibrated or nominal")
         normalisation: str = OrmMetadataField(description="Unit of mu: feff_xsedge50, flat or raw")
         e0: float | None = OrmMetadataField(None, description="Edge energy in eV, where the source states it")
@@ -57,7 +57,7 @@ class SpectrumData(ArrayData):
         absorber: str = OrmMetadataField(description="Symbol of the absorbing element")
         edge: str = OrmMetadataField(description="Absorption edge")
         kind: str = OrmMetadataField(description="XANES or EXAFS")
-        method: str = OrmMetadataField("measured", description="feff, ml or measured")
+        method: str = OrmMetadataField("measured", description="feff, xspectra, ml or measured")
         energy_reference: str = OrmMetadataField("nominal", description="feff, calibrated or nominal")
         normalisation: str = OrmMetadataField("raw", description="feff_xsedge50, flat or raw")
         mu0: list[float] | None = OrmMetadataField(None, description="Atomic background", write_only=True)
@@ -227,7 +227,7 @@ class SpectrumData(ArrayData):
 
     @property
     def method(self) -> str:
-        """Who made it: feff, ml or measured."""
+        """Who made it: feff, xspectra, ml or measured."""
         return str(self.base.attributes.get("method"))
 
     @property

@@ -18,7 +18,7 @@ from .errors import SpectrumError
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["XANES", "EXAFS"]
-Method = Literal["feff", "ml", "measured"]
+Method = Literal["feff", "xspectra", "ml", "measured"]
 EnergyReference = Literal["feff", "calibrated", "nominal"]
 Normalisation = Literal["feff_xsedge50", "flat", "raw"]
 
@@ -125,7 +125,7 @@ class Spectrum:
         absorber: symbol of the absorbing element.
         edge: absorption edge, one of `EDGES`; `L2,3` is the sum of L3 and L2 over a range that holds both.
         kind: XANES or EXAFS, the range that the spectrum is meant for.
-        method: who made it: feff, ml or measured.
+        method: who made it: feff, xspectra, ml or measured.
         energy_reference: what the energy axis is worth: feff (FEFF's own edge), calibrated or nominal.
         normalisation: feff_xsedge50 (FEFF's own, 1 at 50 eV above the edge), flat (smooth background divided out) or raw.
         mu0: (n,) atomic background in the unit of `mu`, where the source gives one (FEFF does).
