@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from aiida.cmdline.params import types
@@ -69,7 +69,7 @@ def fit(
     given |= dict(zip(("low", "high"), limits or (None, None), strict=True))
     parameters = {"kind": kind} | {name: value for name, value in given.items() if value is not None}
     with waiting(f"fitting {len(spectra)} components"):
-        _, node = fit_combination.run_get_node(target=target, parameters=Dict(parameters), **spectra)
+        _, node = fit_combination.run_get_node(target=target, parameters=Dict(parameters), **cast("dict[str, Any]", spectra))
     if not node.is_finished_ok:
         raise XastructError(str(node.exit_message))
     found = node.outputs.fit.get_dict()

@@ -116,6 +116,7 @@ def rank(target: Spectrum, candidates: Mapping[str, Candidate], settings: Settin
     Raises:
         SpectrumError: if the target covers too little of the range, or no candidate can be compared.
     """
+    check_target(target, settings.kind)
     e0 = find_e0(target)
     found, refused = [], {}
     for name, candidate in candidates.items():
@@ -140,6 +141,18 @@ def as_kind(spectrum: Spectrum, kind: Kind) -> Spectrum:
     if spectrum.kind != kind and spectrum.method != "measured":
         raise SpectrumError(f"it was computed as {spectrum.kind}, and {kind} is compared; compute its {kind}.")
     return replace(spectrum, kind=kind)
+
+
+def check_target(target: Spectrum, kind: Kind) -> None:
+    """Refuse a target that was computed for the other kind.
+
+    Raises:
+        SpectrumError: if it was.
+    """
+    try:
+        as_kind(target, kind)
+    except SpectrumError as error:
+        raise SpectrumError(f"the target is of no use: {error}") from error
 
 
 def check_edges(target: Spectrum, other: Spectrum) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .candidates import as_kind, check_edges
+from .candidates import as_kind, check_edges, check_target
 from .compare import K_RANGE
 from .errors import SpectrumError
 from .ranking import DISORDER
 from .spectrum import FloatArray, Kind, Spectrum, chi_k, energy_to_k, find_e0, flatten, k_to_energy, on_grid
+
+#: Raised by a change that alters any weight; a stored input of every fit.
+COMBINATION_VERSION = "1"
 
 #: Range of a fit of XANES that is not told another, eV from E0 of the target.
 ENERGY_RANGE = (-20.0, 45.0)
@@ -119,7 +122,7 @@ def combine(target: Spectrum, components: Mapping[str, Spectrum], fit: Fit) -> C
     if not 1 <= len(components) <= MOST_COMPONENTS:
         raise SpectrumError(f"{len(components)} components were given; a fit takes 1 to {MOST_COMPONENTS}.")
     names = list(components)
-    as_kind(target, fit.kind)
+    check_target(target, fit.kind)
     for name, component in components.items():
         try:
             check_edges(target, component)

@@ -105,6 +105,8 @@ def test_what_cannot_be_compared_is_said_so() -> None:
     assert describe(found, Settings("XANES"))["refused"] == found.refused
     with pytest.raises(SpectrumError, match="no candidate can be compared with the target; copper: it is of Cu K"):
         rank(target, {"copper": given["copper"]}, Settings("XANES"))
+    with pytest.raises(SpectrumError, match="the target is of no use: it was computed as XANES"):
+        rank(target, {"good": Candidate(exafs(2.0))}, Settings("EXAFS"))
     with pytest.raises(SpectrumError, match="there is none"):
         rank(target, {}, Settings("XANES"))
     for wrong, words in [({"kind": "XES"}, "use XANES or EXAFS"), ({"largest_shift": 11.0}, "0 to 10"), ({"broadest": "wide"}, "0 to 5")]:

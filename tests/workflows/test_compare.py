@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
-from aiida.orm import ArrayData, Dict, StructureData
+from aiida.orm import ArrayData, Dict, Str, StructureData
 
 from aiida_xastruct.calculations.functions.fit_combination import fit_combination
 from aiida_xastruct.calculations.functions.rank_candidates import rank_candidates
@@ -121,7 +121,10 @@ def test_a_ranking_alone(feff_xanes: SpectrumData) -> None:
     assert [row["name"] for row in found.get_dict()["candidates"]] == ["same", "other"]
     _, node = rank_candidates.run_get_node(target=feff_xanes, parameters=Dict({"kind": "EXAFS"}), spectra=spectra)
     assert node.exit_status == 310
-    assert "no candidate can be compared with the target; " in node.exit_message
+    assert "the target is of no use: it was computed as XANES" in node.exit_message
+    _, node = rank_candidates.run_get_node(target=feff_xanes, parameters=Dict({"kind": "XANES"}), spectra=spectra, ranking_version=Str("0"))
+    assert node.exit_status == 310
+    assert "ranking version '0' was asked for" in node.exit_message
 
 
 def test_a_fit(aiida_profile_clean: Any) -> None:

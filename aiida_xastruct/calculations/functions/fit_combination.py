@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiida.engine import ExitCode, calcfunction
-from aiida.orm import ArrayData, Dict
+from aiida.orm import ArrayData, Dict, Str
 
 from ...data.spectrum import SpectrumData
+from ...engine.combination import COMBINATION_VERSION
 from ...engine.errors import XastructError
 
 if TYPE_CHECKING:
@@ -16,12 +17,18 @@ if TYPE_CHECKING:
 
 
 @calcfunction
-def fit_combination(target: SpectrumData, parameters: Dict, **components: SpectrumData) -> Any:
+def fit_combination(
+    target: SpectrumData,
+    parameters: Dict,
+    combination_version: Str = COMBINATION_VERSION,  # type: ignore[assignment]
+    **components: SpectrumData,
+) -> Any:
     """Fit a spectrum by a sum of others with weights of at least zero; see `aiida_xastruct.engine.combination`.
 
     Args:
         target: spectrum of a mixture.
         parameters: `kind`, and `sum_to_one`, `low`, `high`, `align` and `largest_shift` where other than usual.
+        combination_version: of the fit, so that caches never mix two; leave it out.
         components: spectra of what the mixture may hold, by their names.
 
     Returns:
@@ -32,6 +39,9 @@ def fit_combination(target: SpectrumData, parameters: Dict, **components: Spectr
     from ...engine.combination import combine, describe
 
     try:
+        if combination_version.value != COMBINATION_VERSION:
+            asked = combination_version.value
+            raise XastructError(f"version {asked!r} of the fit was asked for, this is {COMBINATION_VERSION!r}; leave it out.")
         fit = read_fit(parameters.get_dict())
         found = combine(target.to_engine(), {name: node.to_engine() for name, node in components.items()}, fit)
     except XastructError as error:
