@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..data.spectrum import SpectrumData
 
 #: Endings of files that hold a crystal, and the names that VASP gives them.
-_CRYSTALS = frozenset({".cif", ".mcif", ".cssr", ".poscar", ".vasp", ".xsf", ".xyz"})
+_CRYSTALS = frozenset({".cif", ".mcif", ".cssr", ".extxyz", ".poscar", ".vasp", ".xsf", ".xyz"})
 _VASP = ("POSCAR", "CONTCAR")
 
 
@@ -74,17 +74,20 @@ def _node(text: str, parameters: Mapping[str, Any]) -> Any:
     from aiida.cmdline.params import types
 
     from ..engine.errors import XastructError
-    from .predict import read_structure
+    from .structures import is_structure, read_structure, structure_node
 
     if is_crystal(text):
         return read_structure(Path(text))
     if Path(text).is_file():
         return spectrum_node(text, parameters)
-    kinds = ("aiida.data:xastruct.spectrum", "aiida.data:core.structure")
+    if is_structure(text):
+        return structure_node(text)
     try:
-        return types.DataParamType(sub_classes=kinds).convert(text, None, click.get_current_context())
+        return types.DataParamType(sub_classes=("aiida.data:xastruct.spectrum",)).convert(text, None, click.get_current_context())
     except click.BadParameter as error:
-        raise XastructError(f"{text} is neither a file nor a stored crystal or spectrum; check the name.") from error
+        raise XastructError(
+            f"{text} is neither a file nor a stored crystal or spectrum, nor a mineral of the AMCSD; check the name."
+        ) from error
 
 
 def _name(text: str, node: Data, taken: set[str]) -> str:

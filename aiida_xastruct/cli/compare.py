@@ -113,17 +113,15 @@ def _stored(name: str) -> Spectrum:
 
 
 def _is_structure(name: str) -> bool:
-    """Whether an argument that is no file names a stored crystal."""
+    """Whether an argument that is no file names a crystal, stored or of a database."""
     return not Path(name).is_file() and _names_structure(name)
 
 
 @with_profile
 def _names_structure(name: str) -> bool:
-    try:
-        types.DataParamType(sub_classes=("aiida.data:core.structure",)).convert(name, None, click.get_current_context())
-    except click.BadParameter:
-        return False
-    return True
+    from .structures import is_structure
+
+    return is_structure(name)
 
 
 @with_profile

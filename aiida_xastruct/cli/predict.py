@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from aiida.cmdline.params import types
 
 from .group import with_profile
-from .launch import launch, report, stored_or_file
+from .launch import launch, report
 from .output import echo_mapping, json_option
+from .structures import structure_node
 
 if TYPE_CHECKING:
-    from aiida.orm import AbstractCode, StructureData
+    from aiida.orm import AbstractCode
 
 
 @click.command("predict")
@@ -40,13 +40,16 @@ def predict(
     daemon: bool,
     as_json: bool,
 ) -> None:
-    """Predict the spectrum of one element in STRUCTURE: a CIF or another file that pymatgen reads, or a node (pk, UUID, label).
+    """Predict the spectrum of one element in STRUCTURE.
+
+    STRUCTURE is a file (CIF, POSCAR, extended xyz, or another that pymatgen reads), a node (pk, UUID, label), a mineral or formula of the
+    AMCSD or amcsd:ID, an id of the Materials Project (mp-...), or one of an OPTIMADE database (provider:id or its address).
 
     A learned model answers; where it is unsure, FEFF does, and the answer says so.
     """
     from ..workflows.predict import PredictWorkChain
 
-    crystal = stored_or_file(structure, "aiida.data:core.structure", read_structure)
+    crystal = structure_node(structure)
     if code is None and fallback != "off":
         from ..tools.codes import bundled_feff_code
 
@@ -68,28 +71,3 @@ def predict(
         return
     content |= {"flagged": " ".join(answer["flagged"]), **pks}
     echo_mapping(content | {f"spectrum of {name}": spectrum.pk for name, spectrum in outputs["spectra"].items()}, as_json)
-
-
-def read_structure(path: Path) -> StructureData:
-    """Node of a structure file.
-
-    Raises:
-        StructureError: if pymatgen cannot read it, or what it reads cannot be answered for.
-    """
-    import warnings
-
-    from aiida.orm import StructureData
-    from pymatgen.core import Structure
-
-    from ..engine.errors import StructureError
-    from ..engine.structure import check_structure
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about rounded coordinates
-        try:
-            structure: Any = Structure.from_file(path)
-        except Exception as error:  # pymatgen raises many kinds for what files can hold
-            words = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-            raise StructureError(f"{path.name} cannot be read as a crystal structure ({words}); give a CIF.") from error
-    check_structure(structure)
-    return StructureData(pymatgen=structure, label=path.name)

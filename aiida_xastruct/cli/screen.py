@@ -15,6 +15,7 @@ from ..engine.errors import XastructError
 from .group import with_profile
 from .launch import launch, report, stored_or_file
 from .output import echo_mapping, echo_rows, json_option
+from .structures import structure_node
 
 if TYPE_CHECKING:
     from aiida.orm import AbstractCode, SinglefileData
@@ -65,7 +66,9 @@ def screen(
     daemon: bool,
     as_json: bool,
 ) -> None:
-    """Predict the spectra of the crystals in SOURCES: a folder of CIF files, an npz table, the label of a group, or structures (pk, UUID).
+    """Predict the spectra of the crystals in SOURCES.
+
+    A source is a folder of CIF files, an npz table, the label of a group, or a crystal as `predict` takes it (file, node, id, mineral).
 
     With a target, the crystals are ranked by how much their spectra look like it. A screening that is killed goes on with `--resume PK`.
     """
@@ -121,12 +124,13 @@ def chunks_of(sources: tuple[str, ...], absorber: str, size: int, limit: int | N
     from ..tools.structures import entries_of_group, entries_of_nodes, entries_of_path, structure_chunks
 
     def entries(text: str) -> Any:
-        if Path(text).exists():
+        path = Path(text)
+        if path.is_dir() or (path.suffix.lower() == ".npz" and path.is_file()):
             return entries_of_path(Path(text), absorber)
         group = QueryBuilder().append(Group, filters={"label": text}).first(flat=True)
         if group is not None:
             return entries_of_group(group, absorber)
-        return entries_of_nodes([stored_or_file(text, "aiida.data:core.structure", None)], absorber)
+        return entries_of_nodes([structure_node(text).store()], absorber)
 
     return list(structure_chunks(chain.from_iterable(map(entries, sources)), size, limit))
 

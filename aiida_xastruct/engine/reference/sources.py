@@ -89,6 +89,13 @@ class AmcsdSource:
         """
         return self._entry(source_id)[0]
 
+    def titles(self) -> list[tuple[str, str, str, str]]:
+        """Code, mineral, formula and title (the compound and the paper's) of each entry."""
+        minerals = {row.id: str(row.name) for row in self._database.get_all("minerals")}
+        rows = self._database.get_all("cif")
+        words = [" ".join(str(text) for text in (row.compound, row.pub_title, row.formula_title)) for row in rows]
+        return [(str(row.id), minerals.get(row.mineral_id, ""), str(row.formula), text) for row, text in zip(rows, words, strict=True)]
+
     def _entry(self, source_id: str) -> tuple[str, str]:
         with contextlib.redirect_stdout(io.StringIO()):  # larixite prints what it cannot parse
             try:

@@ -1,0 +1,218 @@
+"""Crystals by name: from the AMCSD that comes with larixite, from the Materials Project, and from any database that speaks OPTIMADE.
+
+amcsd:11639   tenorite   CuO          AMCSD, offline; a formula must be that of one mineral
+mp-704645                             Materials Project, with a key
+odbx:1234   https://.../structures/1  OPTIMADE (Andersen et al., Sci. Data 8, 217 (2021))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import Request, urlopen
+
+from pymatgen.core import Composition, Structure
+
+from .errors import StructureError
+from .readers.materials_project import KEYS
+from .reference.sources import AmcsdSource, open_source
+from .structure import check_structure
+
+#: What a database may send, bytes, and may take for it, seconds.
+MAX_BYTES, TIMEOUT = 8_000_000, 30.0
+
+#: Sites of a crystal from a database at most; FEFF and the models see a few hundred.
+MAX_SITES = 2000
+
+_MATERIAL = re.compile(r"mp-\d+")
+_AMCSD = re.compile(r"amcsd[:-](\w+)", re.IGNORECASE)
+_OPTIMADE = re.compile(r"(?:optimade:)?([a-z][\w.-]*):(\S+)")
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+
+#: Where an entry's title says that it was measured far from ambient conditions.
+_EXTREME = re.compile(r"\b[TP]\s*=|\d\s*(?:GPa|kbar|kb|MPa|K)\b|\bdeg", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A crystal and where it came from.
+
+    Attributes:
+        structure: ordered, checked.
+        name: for people, such as `tenorite, AMCSD 11639`.
+        source: `db_name`, `id` and, where there are, `db_uri`, `uri` and `version`: what AiiDA's `Data.source` takes.
+    """
+
+    structure: Structure
+    name: str
+    source: Mapping[str, str]
+
+
+def is_address(text: str) -> bool:
+    """Whether a text has the form of an id of a database: amcsd:ID, mp-ID, provider:ID or an address."""
+    return any(pattern.match(text) for pattern in (_AMCSD, _ADDRESS)) or any(p.fullmatch(text) for p in (_MATERIAL, _OPTIMADE))
+
+
+def find(text: str) -> Found:
+    """The crystal that a text names.
+
+    Raises:
+        StructureError: if there is none, several could be meant, a service does not give it, or it cannot be used.
+    """
+    if match := _AMCSD.fullmatch(text):
+        return _amcsd(match[1], "")
+    if _MATERIAL.fullmatch(text):
+        return _materials_project(text)
+    if _ADDRESS.match(text):
+        return _optimade(text, text)
+    if match := _OPTIMADE.fullmatch(text):
+        return _optimade(_address(match[1], match[2]), text)
+    return _mineral(text)
+
+
+def is_mineral(text: str) -> bool:
+    """Whether the AMCSD has entries of a mineral, or of a formula, that a text gives."""
+    return bool(_entries_of(text))
+
+
+@lru_cache(maxsize=1)
+def _index() -> list[tuple[str, str, str, bool]]:
+    """Code, mineral in lower case, reduced formula and whether the title tells of heat, cold or pressure, of each entry."""
+    source = open_source("amcsd")
+    assert isinstance(source, AmcsdSource)
+    return [(code, mineral.lower(), _reduced(formula), bool(_EXTREME.search(title))) for code, mineral, formula, title in source.titles()]
+
+
+def _reduced(formula: str) -> str:
+    """Reduced formula; empty where a text is none."""
+    try:
+        return str(Composition(formula.replace(" ", "")).reduced_formula) if formula.strip() else ""
+    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        return ""
+
+
+def _entries_of(text: str) -> list[tuple[str, str, str, bool]]:
+    """Entries of a mineral's name or else of a formula, those at ambient conditions first, then by code."""
+    rows = [row for row in _index() if row[1] == text.strip().lower()]
+    if not rows and (formula := _reduced(text)):
+        rows = [row for row in _index() if row[2] == formula]
+    return sorted(rows, key=lambda row: (row[3], int(row[0])))
+
+
+def _mineral(text: str) -> Found:
+    rows = _entries_of(text)
+    if not rows:
+        raise StructureError(f"the AMCSD has no mineral and no formula {text!r}; give amcsd:ID, mp-ID, an OPTIMADE id or a file.")
+    minerals = sorted({row[1] for row in rows})
+    if len(minerals) > 1:
+        raise StructureError(f"{text} is the formula of {', '.join(minerals)}; give the name of one, or amcsd:ID.")
+    problem = ""
+    for code, mineral, _, _ in rows:
+        try:
+            return _amcsd(code, mineral)
+        except StructureError as error:
+            problem = problem or str(error)
+    raise StructureError(f"none of the {len(rows)} entries of {text} in the AMCSD can be used: {problem}")
+
+
+def _amcsd(code: str, mineral: str) -> Found:
+    if not code.isdecimal():
+        raise StructureError(f"{code!r} is no code of the AMCSD; give its number, e.g. amcsd:11639.")
+    source = open_source("amcsd")
+    structure, _ = source.structure(code)
+    check_structure(structure)
+    mineral = mineral or next((row[1] for row in _index() if row[0] == code), "")
+    return Found(structure, f"{mineral}, AMCSD {code}".lstrip(", "), {"db_name": "AMCSD", "id": code, "version": source.version})
+
+
+def _materials_project(material_id: str) -> Found:
+    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
+    if key is None:
+        raise StructureError(f"there is no key of the Materials Project in {KEYS[0]}; get one at materialsproject.org/api and set it.")
+    try:
+        from mp_api.client import MPRester
+    except ImportError as error:
+        raise StructureError("crystals of the Materials Project are fetched by mp-api; `pip install mp-api` installs it.") from error
+    try:
+        with MPRester(key, mute_progress_bars=True) as rester:
+            structure = rester.get_structure_by_material_id(material_id)
+    except Exception as error:  # network, service and key fail in classes of requests, of mp-api and of pydantic
+        raise StructureError(f"the Materials Project did not give {material_id}: {' '.join(str(error).split())}") from error
+    if not isinstance(structure, Structure):
+        raise StructureError(f"the Materials Project has no crystal {material_id}; check the id.")
+    check_structure(structure)
+    uri = f"https://materialsproject.org/materials/{material_id}"
+    return Found(structure, material_id, {"db_name": "Materials Project", "id": material_id, "uri": uri})
+
+
+def _address(provider: str, identifier: str) -> str:
+    """Address of an entry of a provider that pymatgen knows."""
+    from pymatgen.ext.optimade import OptimadeRester
+
+    known = OptimadeRester.aliases
+    if provider not in known:
+        raise StructureError(f"{provider!r} is no known provider of OPTIMADE; give one of {', '.join(sorted(known))}, or the address.")
+    return f"{known[provider].rstrip('/')}/v1/structures/{quote(identifier, safe='')}"
+
+
+def _optimade(address: str, name: str) -> Found:
+    if "/structures/" not in urlsplit(address).path:
+        raise StructureError(f"{address} is no entry of an OPTIMADE database; its address holds /structures/ and the id.")
+    content = _download(address, name)
+    try:
+        answer = json.loads(content)
+        data = answer["data"]
+        if isinstance(data, list):
+            (data,) = data
+        structure = _structure(data["attributes"], name)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        if isinstance(error, StructureError):
+            raise
+        raise StructureError(f"{name} is no crystal in an answer of OPTIMADE ({type(error).__name__}: {error}); check the id.") from error
+    check_structure(structure)
+    parts = urlsplit(address)
+    return Found(
+        structure, name, {"db_name": "OPTIMADE", "id": str(data["id"]), "db_uri": f"{parts.scheme}://{parts.netloc}", "uri": address}
+    )
+
+
+def _download(address: str, name: str) -> bytes:
+    request = Request(address, headers={"Accept": "application/vnd.api+json, application/json", "User-Agent": "aiida-xastruct"})
+    try:
+        with urlopen(request, timeout=TIMEOUT) as stream:
+            content: bytes = stream.read(MAX_BYTES + 1)
+    except (URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise StructureError(f"{name} could not be fetched ({reason}); check the id and the network.") from error
+    if len(content) > MAX_BYTES:
+        raise StructureError(f"{name} answers with more than {MAX_BYTES / 1e6:.0f} MB; that is no single crystal.")
+    return content
+
+
+def _structure(attributes: Mapping[str, Any], name: str) -> Structure:
+    """The crystal of the attributes of an entry.
+
+    Raises:
+        StructureError: if it is not periodic in three dimensions, disordered or too large.
+    """
+    if list(attributes.get("dimension_types") or [1, 1, 1]) != [1, 1, 1]:
+        raise StructureError(f"{name} is not periodic in three dimensions; give a crystal.")
+    sites, positions = attributes["species_at_sites"], attributes["cartesian_site_positions"]
+    if len(sites) > MAX_SITES:
+        raise StructureError(f"{name} has {len(sites)} sites; the most is {MAX_SITES}.")
+    symbols = {species["name"]: species for species in attributes.get("species") or []}
+    elements = []
+    for site in sites:
+        species = symbols.get(site, {"chemical_symbols": [site], "concentration": [1.0]})
+        chemical = species["chemical_symbols"]
+        if len(chemical) != 1 or chemical[0] in ("X", "vacancy") or abs(species.get("concentration", [1.0])[0] - 1.0) > 1e-6:
+            raise StructureError(f"{name} is disordered ({site}); give an ordered crystal.")
+        elements.append(chemical[0])
+    return Structure(attributes["lattice_vectors"], elements, positions, coords_are_cartesian=True)
