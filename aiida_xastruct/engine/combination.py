@@ -123,13 +123,13 @@ def combine(target: Spectrum, components: Mapping[str, Spectrum], fit: Fit) -> C
         raise SpectrumError(f"{len(components)} components were given; a fit takes 1 to {MOST_COMPONENTS}.")
     names = list(components)
     check_target(target, fit.kind)
+    curves = []
     for name, component in components.items():
         try:
             check_edges(target, component)
-            as_kind(component, fit.kind)
+            curves.append(_Curve(as_kind(component, fit.kind), fit.kind))
         except SpectrumError as error:
             raise SpectrumError(f"{name}: {error}") from error
-    curves = [_Curve(component, fit.kind) for component in components.values()]
     goal = _Curve(target, fit.kind)
     starts = np.array([_offset(goal, curve, fit) for curve in curves])
     moves = [starts - fit.largest_shift, starts, starts + fit.largest_shift]

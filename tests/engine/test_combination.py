@@ -99,6 +99,7 @@ def test_what_cannot_be_fitted() -> None:
         (sparse, {"one": ferrous, "two": ferric}, "share 4 points in the range; at least 10"),
         (target, {"one": replace(ferrous, absorber="Cu")}, "one: it is of Cu K"),
         (target, {"one": exafs(2.0)}, "one: it was computed as EXAFS"),
+        (target, {"short": replace(ferrous, normalisation="raw", energy=ENERGY[190:], mu=ferrous.mu[190:])}, "short: the scan covers"),
         (target, {}, "0 components were given; a fit takes 1 to 12"),
         (target, {"nothing": replace(ferric, mu=0.0 * ferric.mu)}, "nothing is zero over the range"),
     ]:
