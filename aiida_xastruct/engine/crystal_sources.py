@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
@@ -34,6 +34,7 @@ MAX_SITES = 2000
 _MATERIAL = re.compile(r"mp-\d+")
 _AMCSD = re.compile(r"amcsd[:-](\w+)", re.IGNORECASE)
 _OPTIMADE = re.compile(r"(?:optimade:)?([a-z][\w.-]*):(\S+)")
+_ELEMENT = re.compile(r"[A-Z][a-z]?")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 #: Where an entry's title says that it was measured far from ambient conditions.
@@ -67,7 +68,7 @@ def find(text: str) -> Found:
         StructureError: if there is none, several could be meant, a service does not give it, or it cannot be used.
     """
     if match := _AMCSD.fullmatch(text):
-        return _amcsd(match[1], "")
+        return _entry(match[1])[0]
     if _MATERIAL.fullmatch(text):
         return _materials_project(text)
     if _ADDRESS.match(text):
@@ -82,54 +83,78 @@ def is_mineral(text: str) -> bool:
     return bool(_entries_of(text))
 
 
+class _Row(NamedTuple):
+    """An entry of the AMCSD: its code, mineral in lower case, formula, and whether its title tells of heat, cold or pressure."""
+
+    code: str
+    mineral: str
+    formula: str
+    extreme: bool
+
+
 @lru_cache(maxsize=1)
-def _index() -> list[tuple[str, str, str, bool]]:
-    """Code, mineral in lower case, reduced formula and whether the title tells of heat, cold or pressure, of each entry."""
+def _index() -> list[_Row]:
+    """The entries of the AMCSD."""
     source = open_source("amcsd")
     assert isinstance(source, AmcsdSource)
-    return [(code, mineral.lower(), _reduced(formula), bool(_EXTREME.search(title))) for code, mineral, formula, title in source.titles()]
+    return [
+        _Row(code, "" if mineral.startswith("<") else mineral.lower(), formula.replace(" ", ""), bool(_EXTREME.search(title)))
+        for code, mineral, formula, title in source.titles()
+    ]
 
 
 def _reduced(formula: str) -> str:
     """Reduced formula; empty where a text is none."""
     try:
-        return str(Composition(formula.replace(" ", "")).reduced_formula) if formula.strip() else ""
+        return str(Composition(formula).reduced_formula) if formula.strip() else ""
     except (ValueError, KeyError, TypeError, ZeroDivisionError):
         return ""
 
 
-def _entries_of(text: str) -> list[tuple[str, str, str, bool]]:
+def _entries_of(text: str) -> list[_Row]:
     """Entries of a mineral's name or else of a formula, those at ambient conditions first, then by code."""
-    rows = [row for row in _index() if row[1] == text.strip().lower()]
+    rows = [row for row in _index() if row.mineral and row.mineral == text.strip().lower()]
     if not rows and (formula := _reduced(text)):
-        rows = [row for row in _index() if row[2] == formula]
-    return sorted(rows, key=lambda row: (row[3], int(row[0])))
+        elements = set(_ELEMENT.findall(formula))  # pymatgen takes half a millisecond a formula, of which there are nine thousand
+        rows = [row for row in _index() if set(_ELEMENT.findall(row.formula)) == elements and _reduced(row.formula) == formula]
+        rows = [row for row in rows if row.mineral] or rows
+    return sorted(rows, key=lambda row: (row.extreme, int(row.code)))
 
 
 def _mineral(text: str) -> Found:
+    """The first entry that can be used and whose hydrogen was found, or the first that can be used."""
     rows = _entries_of(text)
     if not rows:
         raise StructureError(f"the AMCSD has no mineral and no formula {text!r}; give amcsd:ID, mp-ID, an OPTIMADE id or a file.")
-    minerals = sorted({row[1] for row in rows})
+    minerals = sorted({row.mineral for row in rows})
     if len(minerals) > 1:
         raise StructureError(f"{text} is the formula of {', '.join(minerals)}; give the name of one, or amcsd:ID.")
-    problem = ""
-    for code, mineral, _, _ in rows:
+    problem, second = "", None
+    for row in rows:
         try:
-            return _amcsd(code, mineral)
+            found, complete = _entry(row.code)
         except StructureError as error:
             problem = problem or str(error)
+            continue
+        if complete:
+            return found
+        second = second or found
+    if second is not None:
+        return second
     raise StructureError(f"none of the {len(rows)} entries of {text} in the AMCSD can be used: {problem}")
 
 
-def _amcsd(code: str, mineral: str) -> Found:
+def _entry(code: str) -> tuple[Found, bool]:
+    """The crystal of a code of the AMCSD, and whether its coordinates hold the hydrogen of its formula."""
     if not code.isdecimal():
         raise StructureError(f"{code!r} is no code of the AMCSD; give its number, e.g. amcsd:11639.")
     source = open_source("amcsd")
-    structure, _ = source.structure(code)
+    structure, notes = source.structure(code)
     check_structure(structure)
-    mineral = mineral or next((row[1] for row in _index() if row[0] == code), "")
-    return Found(structure, f"{mineral}, AMCSD {code}".lstrip(", "), {"db_name": "AMCSD", "id": code, "version": source.version})
+    complete = not notes["missing_hydrogen"]
+    mineral = next((row.mineral for row in _index() if row.code == code), "")
+    name = ", ".join(word for word in (mineral, f"AMCSD {code}", "" if complete else "without its hydrogen atoms") if word)
+    return Found(structure, name, {"db_name": "AMCSD", "id": code, "version": source.version}), complete
 
 
 def _materials_project(material_id: str) -> Found:

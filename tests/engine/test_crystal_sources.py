@@ -97,6 +97,9 @@ def test_minerals_and_formulas() -> None:
     assert find("CuO").source["id"] == tenorite.source["id"]
     with pytest.raises(StructureError, match=r"anatase.*brookite.*rutile"):
         find("TiO2")
+    # X-rays hardly see hydrogen: an entry that has it is taken before one that has not, and an entry without it says so.
+    assert find("goethite").structure.reduced_formula == "FeHO2"
+    assert find("amcsd:4538").name == "goethite, AMCSD 4538, without its hydrogen atoms"
     for text, words in [("unobtainium", "no mineral"), ("amcsd:99999999", "no code 99999999"), ("amcsd:x", "no code of the AMCSD")]:
         with pytest.raises(StructureError, match=words):
             find(text)

@@ -92,7 +92,9 @@ class AmcsdSource:
     def titles(self) -> list[tuple[str, str, str, str]]:
         """Code, mineral, formula and title (the compound and the paper's) of each entry."""
         minerals = {row.id: str(row.name) for row in self._database.get_all("minerals")}
-        rows = self._database.get_all("cif")
+        columns = self._database.tables["cif"].c
+        wanted = (columns.id, columns.mineral_id, columns.formula, columns.compound, columns.pub_title, columns.formula_title)
+        rows = self._database.execall(self._database.tables["cif"].select().with_only_columns(*wanted))  # not the coordinates
         words = [" ".join(str(text) for text in (row.compound, row.pub_title, row.formula_title)) for row in rows]
         return [(str(row.id), minerals.get(row.mineral_id, ""), str(row.formula), text) for row, text in zip(rows, words, strict=True)]
 
