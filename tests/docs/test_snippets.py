@@ -34,6 +34,7 @@ PAGES = (
     "tutorials/screening.md",
     "howto/compare.md",
     "howto/fit.md",
+    "howto/structures.md",
 )
 
 BLOCK = re.compile(r"^```(python|console|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
