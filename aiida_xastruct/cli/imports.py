@@ -177,10 +177,11 @@ def _report(spectrum: SpectrumData, as_json: bool) -> None:
 
 def _row(item: Imported) -> list[Any]:
     """A spectrum as a line of the table."""
+    source = Path(item.source).name
     if item.spectrum is None:
-        return [item.source, *[None] * 7, f"refused: {item.problem}"]
+        return [source, *[None] * 7, f"refused: {item.problem}"]
     found = item.spectrum.settings.get("quality")
-    head = [item.source, item.spectrum.pk, f"{item.spectrum.absorber} {item.spectrum.edge}"]
+    head = [source, item.spectrum.pk, f"{item.spectrum.absorber} {item.spectrum.edge}"]
     if found is None:
         return [*head, *[None] * 5, item.spectrum.method]
     step, noise = found["edge_step"], found["noise"]

@@ -15,6 +15,9 @@ BESIDE, AVERAGED = 15.0, 60.0
 #: Where a step is looked for: every so many eV, at this many places at most.
 EVERY, PLACES = 2.0, 2000
 
+#: A step is one from this share of the range of mu on, and from this many times what neighbouring points differ by.
+SHARE, OVER_NOISE = 0.05, 5.0
+
 #: A step elsewhere in the scan this many times as high as the one at the edge that is claimed tells that the claim is wrong.
 HIGHER = 4.0
 
@@ -63,7 +66,8 @@ def _rise(energy: FloatArray, mu: FloatArray) -> float | None:
         return None
     places = np.linspace(energy[0], energy[-1], max(2, min(PLACES, int((energy[-1] - energy[0]) / EVERY))))
     steps = np.array([step_at(energy, mu, at) for at in places])
-    if not np.isfinite(steps).any() or np.nanmax(steps) <= 0.05 * float(np.ptp(mu)):
+    noise = float(np.median(np.abs(np.diff(mu))))
+    if not np.isfinite(steps).any() or np.nanmax(steps) <= max(SHARE * float(np.ptp(mu)), OVER_NOISE * noise):
         return None
     near = np.abs(energy - places[int(np.nanargmax(steps))]) <= BESIDE + AVERAGED
     if near.sum() < 4:

@@ -138,7 +138,9 @@ def read_scan(text: str, name: str, parameters: ScanParameters | None = None) ->
     """
     parameters = parameters or ScanParameters()
     header, labels, table = _read_table(text, name, parameters)
-    values = {label: table[:, index] for index, label in reversed(list(enumerate(labels)))}
+    values: dict[str, FloatArray] = {}
+    for index, label in enumerate(labels):
+        values.setdefault(label, table[:, index])
     energy = _energy(values, header, parameters, name)
     mu, formula = _absorption(values, parameters, name)
     usable = np.isfinite(energy) & np.isfinite(mu)
@@ -209,7 +211,7 @@ def _read_table(text: str, name: str, parameters: ScanParameters) -> tuple[dict[
     if not all(labels):
         labels = [label.lower() for label in last_comment.split()]
     if parameters.columns and all(label.isdigit() for label in parameters.columns.values()):
-        labels = [str(index + 1) for index in range(width)]
+        labels = [f"column{index + 1}" for index in range(width)]
     if len(labels) != width:
         raise SpectrumError(
             f"{name} has {width} columns but names {len(labels)} in the comment above them; name each there, or give columns by number, "
@@ -225,6 +227,8 @@ def _find(values: Mapping[str, FloatArray], role: str, parameters: ScanParameter
         SpectrumError: if the parameters name a column that is not there.
     """
     wanted = parameters.columns.get(role, "").lower()
+    if wanted.isdigit() and wanted not in values:
+        wanted = f"column{wanted}"
     if wanted and wanted not in values:
         raise SpectrumError(f"{name} has no column {wanted!r}; it has {', '.join(values)}.")
     return wanted or next((label for label in COLUMN_NAMES[role] if label in values), None)

@@ -29,7 +29,7 @@ def test_columns_without_names_are_given_by_number(spectrum: Spectrum) -> None:
     np.testing.assert_allclose(read_measurement([("a", content)], by_number).mu, spectrum.mu, atol=1e-6)
     with pytest.raises(SpectrumError, match="give columns by number"):
         read(content, "a", IRON)
-    with pytest.raises(SpectrumError, match="has no column '4'"):
+    with pytest.raises(SpectrumError, match="has no column 'column4'; it has column1, column2, column3"):
         read(content, "a", ScanParameters(columns={"energy": "1", "mu": "4"}))
 
 
