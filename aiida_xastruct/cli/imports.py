@@ -61,8 +61,9 @@ def import_command(
 ) -> None:
     """Store the spectrum in each FILE: scans of one sample, which are merged, or with --separate each by itself.
 
-    A FILE is XDI or other columns of text, an Athena project, FEFF's xmu.dat or chi.dat, a document of the Materials Project or the id of
-    a material there (mp-..., with a key in MP_API_KEY). It is kept as it is, as an input of what made the spectrum.
+    A FILE is XDI or other columns of text, NeXus, an Athena project, FEFF's xmu.dat or chi.dat, an export of this package, a document of
+    the Materials Project or the id of a material there (mp-..., with a key in MP_API_KEY). It is kept as it is, as an input of what made
+    the spectrum.
     """
     given = {"absorber": absorber, "edge": edge, "kind": kind, "mode": mode, "columns": columns_of(columns), "groups": list(groups)}
     parameters = {name: value for name, value in given.items() if value}
