@@ -38,6 +38,7 @@ from .models.calibration import (
 )
 from .models.composition import CompositionModel, Sites
 from .models.domain import DomainIndex
+from .models.doubt import Doubt
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.tasks import Task, drawn_inputs, numpy_curve_error
 from .sevennet import FOLDER as SEVENNET
@@ -226,6 +227,8 @@ def finish_model(
     seen = {name: drawn_inputs(task, part, index) for index, (name, part) in enumerate(parts.items())}
     position = {name: task.position(task.source(part), seen[name]) for name, part in parts.items()}
     domain = DomainIndex.fit(position["train"], position["select"])
+    ensemble = _with_doubt(ensemble, parts, seen["select"])
+    ensemble.save(folder / WEIGHTS)
     said = {name: ensemble(seen[name], torch.as_tensor(parts[name].absorber)) for name in ("select", "calibrate")}
     group, elements_of = dataset.group_of(task.kind), dataset.present(task.kind)
     groups = {name: group[mask] for name, mask in masks.items()}
@@ -261,6 +264,21 @@ def finish_model(
         card["metrics"]["computed"] = measure(bundle, report, task.inputs(task.source(parts["report"])))["report"]
     bundle.save(folder)
     return ModelBundle.load(folder)
+
+
+def _with_doubt(ensemble: Ensemble, parts: Parts, seen: torch.Tensor) -> Ensemble:
+    """An ensemble with the doubt that the select part teaches, of which `seen` are the inputs; forward models state it themselves."""
+    task, select = ensemble.task, parts["select"]
+    if task.name == "forward":
+        return ensemble
+    bare = Ensemble(task, ensemble.members)
+    said = bare(seen, torch.as_tensor(select.absorber))
+    value = said.value.double().numpy()
+    if task.name == "neighbours":
+        return Ensemble(task, ensemble.members, doubt=Doubt.fit_neighbours(parts["train"], select, value))
+    expected = expected_error(task, said.stated.numpy(), said.spread.numpy())
+    error = np.abs(value - task.target(select).double().numpy())
+    return Ensemble(task, ensemble.members, doubt=Doubt.fit_errors(parts["train"], select, error[:, 0], expected[:, 0]))
 
 
 Parts = dict[str, SiteTable]

@@ -10,6 +10,7 @@ import torch
 
 from ..errors import ModelError
 from ..sevennet import SevenNetFeatures
+from .doubt import Doubt
 from .kernel import SiteKernel
 from .networks import SiteNetwork
 from .paths import PathNetwork
@@ -57,12 +58,12 @@ class Prediction:
 
 
 class Ensemble:
-    """Trained networks of one task, and its kernel model where it has one (forward XANES)."""
+    """Trained networks of one task, its kernel model where it has one (forward XANES), and the doubt that they lack (inverse models)."""
 
-    def __init__(self, task: Task, members: Sequence[Network], kernel: SiteKernel | None = None) -> None:
+    def __init__(self, task: Task, members: Sequence[Network], kernel: SiteKernel | None = None, doubt: Doubt | None = None) -> None:
         if not members:
             raise ModelError(f"the {task.label} model has no networks; train it again.")
-        self.task, self.kernel = task, kernel
+        self.task, self.kernel, self.doubt = task, kernel, doubt or Doubt.none()
         self.members = [member.eval().requires_grad_(False) for member in members]
 
     @torch.inference_mode()
@@ -83,7 +84,11 @@ class Ensemble:
             values = torch.sigmoid(values)
         mean = (weight * values).sum(dim=0)
         stated = (weight * torch.stack([torch.exp(2.0 * log_error) for _, log_error in answers])).sum(dim=0).sqrt()
-        return Prediction(mean, stated, (weight * (values - mean) ** 2).sum(dim=0).sqrt())
+        spread = (weight * (values - mean) ** 2).sum(dim=0).sqrt()
+        if self.task.name == "neighbours":
+            return Prediction(self.doubt.mixed(mean, z), stated, spread)
+        factor = self.doubt.error.to(z.device)[z][:, None]
+        return Prediction(mean, factor * stated, factor * spread)
 
     def part(self, task: Task, architecture: Architecture) -> Ensemble:
         """Of networks that answer both inverse questions (`Task` "shell") those outputs that answer one, as networks of their own."""
@@ -111,6 +116,8 @@ class Ensemble:
                 tensors[f"{index}.{name}"] = kept.contiguous()
         if self.kernel is not None:
             tensors |= {f"kernel.{name}": tensor.contiguous() for name, tensor in self.kernel.tensors().items()}
+        if self.task.name in ("neighbours", "distance"):
+            tensors |= {f"doubt.{name}": tensor.contiguous() for name, tensor in self.doubt.tensors().items()}
         save_file(tensors, path)
 
     @classmethod
@@ -125,7 +132,10 @@ class Ensemble:
 
         try:
             tensors = load_file(path)
-            kernel = {name.removeprefix("kernel."): tensors.pop(name) for name in sorted(tensors) if name.startswith("kernel.")}
+            kernel, doubt = (
+                {name.removeprefix(part): tensors.pop(name) for name in sorted(tensors) if name.startswith(part)}
+                for part in ("kernel.", "doubt.")
+            )
             count = 1 + max(int(name.split(".")[0]) for name in tensors)
             members = []
             for index in range(count):
@@ -137,4 +147,4 @@ class Ensemble:
             raise ModelError(
                 f"{path} does not hold the {task.label} model ({str(error).splitlines()[0]}); install the family again."
             ) from error
-        return cls(task, members, SiteKernel(kernel) if kernel else None)
+        return cls(task, members, SiteKernel(kernel) if kernel else None, Doubt(**doubt) if doubt else None)
