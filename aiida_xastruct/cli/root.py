@@ -16,10 +16,12 @@ COMMANDS = {
     "fit": LazyCommand("aiida_xastruct.cli.fit:fit", "Fit a mixture by its components."),
     "improve": LazyCommand("aiida_xastruct.cli.improve:improve", "Let FEFF teach a model what it knows least."),
     "infer": LazyCommand("aiida_xastruct.cli.infer:infer", "Infer the nearest neighbours behind a spectrum."),
+    "plot": LazyCommand("aiida_xastruct.cli.plot:plot", "Draw spectra, answers and models."),
     "predict": LazyCommand("aiida_xastruct.cli.predict:predict", "Predict the spectrum of an element in a crystal."),
     "process": LazyCommand("aiida_xastruct.cli.process:process", "Calibrate, clean and normalise a measured spectrum."),
     "query": LazyCommand("aiida_xastruct.cli.query:query", "Find answers, and what stands behind them."),
     "reference": LazyCommand("aiida_xastruct.cli.reference:reference", "Make, count and write the library of FEFF spectra."),
+    "report": LazyCommand("aiida_xastruct.cli.report:report", "Write one page about a result and what it rests on."),
     "screen": LazyCommand("aiida_xastruct.cli.screen:screen", "Predict thousands of crystals and rank them by a spectrum."),
     "train": LazyCommand("aiida_xastruct.cli.train:train", "Train a family of models."),
 }

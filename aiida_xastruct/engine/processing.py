@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,14 @@ class Processed:
     record: dict[str, Any]
 
 
+class Transform(NamedTuple):
+    """A Fourier transform: `r` (n,) in angstrom, `chi_r` (n,) complex, and the range of k that it is of."""
+
+    r: FloatArray
+    chi_r: NDArray[np.complex128]
+    k_range: tuple[float, float]
+
+
 def process(spectrum: Spectrum, parameters: ProcessingParameters | None = None, reference: Spectrum | None = None) -> Processed:
     """Process a measured spectrum.
 
@@ -173,7 +181,10 @@ def process(spectrum: Spectrum, parameters: ProcessingParameters | None = None, 
     flat = _normalised(raw, parameters)
     record |= {"e0": e0, "edge_step": flat.settings["edge_step"]}
     k, chi = _fine_structure(raw, parameters, float(record["edge_step"]), record)
-    r, chi_r = _transform(k, chi, parameters, record) if len(k) else (np.empty(0), np.empty(0, dtype=np.complex128))
+    r, chi_r = np.empty(0), np.empty(0, dtype=np.complex128)
+    if len(k):
+        r, chi_r, record["k_range"] = fourier_transform(k, chi, parameters)
+        record["k_range"] = list(record["k_range"])
     flat = replace(flat, settings={**flat.settings, "processing": record})
     return Processed(flat, k, chi, r, chi_r, record)
 
@@ -322,17 +333,24 @@ def _fine_structure(
     return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
 
 
-def _transform(
-    k: FloatArray, chi: FloatArray, parameters: ProcessingParameters, record: dict[str, Any]
-) -> tuple[FloatArray, NDArray[np.complex128]]:
-    """R and the Fourier transform of k^w chi(k), (n,) each."""
+def fourier_transform(k: FloatArray, chi: FloatArray, parameters: ProcessingParameters | None = None) -> Transform:
+    """The Fourier transform of k^w chi(k) by larch's xftf.
+
+    Args:
+        k: (m,) 1/angstrom, even steps.
+        chi: (m,).
+        parameters: `k_weight`, `k_range`, `k_taper` and `window`.
+
+    Raises:
+        SpectrumError: if the range ends beyond the data.
+    """
     from larch import Group
     from larch.xafs import xftf
 
+    parameters = parameters or ProcessingParameters()
     low, high = parameters.k_range or (2.0, max(float(k[-1]) - 1.0, 3.0))
     if high > k[-1] + 0.05:
         raise SpectrumError(f"k_range ends at {high:g}, and the data at {k[-1]:.1f} per angstrom; end it there.")
     group = Group()
     xftf(k, chi, group=group, kmin=low, kmax=high, kweight=parameters.k_weight, dk=parameters.k_taper, window=parameters.window)
-    record["k_range"] = [low, high]
-    return np.asarray(group.r, dtype=np.float64), np.asarray(group.chir, dtype=np.complex128)
+    return Transform(np.asarray(group.r, dtype=np.float64), np.asarray(group.chir, dtype=np.complex128), (low, high))

@@ -1,0 +1,179 @@
+"""Figures of spectra and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...engine.errors import SpectrumError
+from ...engine.processing import fourier_transform
+from ...engine.spectrum import Spectrum, chi_k, flatten
+from .figure import Array, Band, Figure, Interval, Line
+
+if TYPE_CHECKING:
+    from ...data.spectrum import SpectrumData
+
+#: What may be drawn of spectra.
+KINDS = ("mu", "chi", "transform")
+
+#: Step in k for a transform, 1/angstrom, and how far chi is drawn.
+_K_STEP, _K_MOST = 0.05, 16.0
+
+
+def of_spectra(nodes: Sequence[SpectrumData], kind: str = "") -> Figure:
+    """A figure of one or more spectra.
+
+    Args:
+        nodes: spectra of one absorber.
+        kind: one of `KINDS`; mu for XANES and chi for EXAFS if empty.
+
+    Raises:
+        SpectrumError: for an unknown kind, no spectra, several absorbers, or spectra that end too early for it.
+    """
+    if not nodes:
+        raise SpectrumError("there is nothing to draw; give at least one spectrum.")
+    if kind and kind not in KINDS:
+        raise SpectrumError(f"{kind!r} is no kind of figure; use one of {', '.join(KINDS)}.")
+    absorbers = {f"{node.absorber} {node.edge}" for node in nodes}
+    if len(absorbers) > 1:
+        raise SpectrumError(f"the spectra are of {' and '.join(sorted(absorbers))}; draw those of one absorber and edge together.")
+    chosen = kind or ("chi" if all(node.kind == "EXAFS" for node in nodes) else "mu")
+    draw = {"mu": _mu, "chi": _chi, "transform": _transform}[chosen]
+    return draw(nodes, absorbers.pop())
+
+
+def name_of(node: SpectrumData) -> str:
+    """What a legend calls a spectrum."""
+    method = {"ml": "model", "feff": "FEFF", "xspectra": "XSpectra", "measured": "measured"}[node.method]
+    return f"{node.label or method} ({method}, {node.pk})" if node.label else f"{method}, {node.pk or 'not stored'}"
+
+
+def _mu(nodes: Sequence[SpectrumData], what: str) -> Figure:
+    lines, bands = [], []
+    for node in nodes:
+        spectrum = node.to_engine()
+        try:
+            flat = flatten(spectrum)
+        except SpectrumError:  # too short to be normalised: shown as it is
+            flat = spectrum
+        lines.append(Line(name_of(node), flat.energy, flat.mu, "points" if node.method == "measured" and len(flat) < 60 else "solid"))
+        band = node.band
+        if band is not None:
+            bands.append(Band("90 % band, whole spectrum", spectrum.energy, np.asarray(band)[:, 0], np.asarray(band)[:, 1]))
+    return Figure(
+        f"{what}, normalised absorption",
+        f"Absorption of the {what} edge against energy: {', '.join(line.label for line in lines)}.",
+        "Energy (eV)",
+        "flat mu(E)",
+        tuple(bands),
+        tuple(lines),
+    )
+
+
+def _weighted(spectrum: Spectrum) -> tuple[Array, Array]:
+    """K in even steps and chi(k), (m,) each."""
+    k, chi = chi_k(spectrum)
+    grid = np.arange(0.0, min(float(k[-1]), _K_MOST), _K_STEP)
+    return grid, np.interp(grid, k, chi, left=0.0)
+
+
+def _chi(nodes: Sequence[SpectrumData], what: str) -> Figure:
+    lines, bands = [], []
+    for node in nodes:
+        k, chi = _weighted(node.to_engine())
+        inner = k >= 1.0
+        lines.append(Line(name_of(node), k[inner], (k**2 * chi)[inner]))
+        if node.band is not None and node.mu0 is not None:
+            own, _ = chi_k(node.to_engine())
+            low, high = (np.asarray(node.band)[-len(own) :, side] / np.asarray(node.mu0)[-len(own) :] - 1.0 for side in (0, 1))
+            bands.append(Band("90 % band, whole spectrum", own, own**2 * low, own**2 * high))
+    return Figure(
+        f"{what}, EXAFS",
+        f"k squared times chi of the {what} edge against k: {', '.join(line.label for line in lines)}.",
+        "k (1/angstrom)",
+        "k^2 chi(k) (1/angstrom^2)",
+        tuple(bands),
+        tuple(lines),
+    )
+
+
+def _transform(nodes: Sequence[SpectrumData], what: str) -> Figure:
+    lines = []
+    for node in nodes:
+        found = fourier_transform(*_weighted(node.to_engine()))
+        near = found.r <= 6.0
+        lines.append(Line(f"{name_of(node)}, k {found.k_range[0]:g} to {found.k_range[1]:.1f}", found.r[near], np.abs(found.chi_r)[near]))
+    return Figure(
+        f"{what}, Fourier transform",
+        f"Magnitude of the Fourier transform of k squared chi of the {what} edge against distance, not corrected for the phase.",
+        "R without phase correction (angstrom)",
+        "|chi(R)| (1/angstrom^3)",
+        (),
+        tuple(lines),
+    )
+
+
+def of_answer(answer: Mapping[str, Any]) -> list[Figure]:
+    """Figures of an inference: probabilities of the neighbours on the periodic table, and the mean distance."""
+    low, high = (float(limit) for limit in answer["interval"])
+    value, coverage = float(answer["mean_distance"]), round(100 * float(answer["coverage"]))
+    neighbours = {str(element): float(share) for element, share in answer["neighbours"].items()}
+    best = ", ".join(f"{element} {share:.2f}" for element, share in list(neighbours.items())[:5])
+    return [
+        Figure(
+            "Neighbours of the absorber",
+            f"Probability that an element is a nearest neighbour, on the periodic table; the likeliest: {best}.",
+            elements=neighbours,
+        ),
+        Figure(
+            "Mean distance of the first shell",
+            f"Mean distance {value:.3f} angstrom, {coverage} % interval {low:.3f} to {high:.3f}.",
+            "distance (angstrom)",
+            "",
+            intervals=(Interval(f"{coverage} % interval", value, low, high),),
+        ),
+    ]
+
+
+def of_risk(cards: Mapping[str, Mapping[str, Any]]) -> Figure | None:
+    """Error against the share of spectra that a forward model answers, surest first; None where no card tells it."""
+    lines = [
+        Line(label, 100.0 * np.asarray(card["risk_coverage"]["share"]), np.asarray(card["risk_coverage"]["mse"]))
+        for label, card in cards.items()
+        if "risk_coverage" in card
+    ]
+    if not lines:
+        return None
+    return Figure(
+        "Risk and coverage",
+        "Mean square error of the surest spectra against the share of them that is answered, on materials that were not trained on.",
+        "answered (%)",
+        "mean square error",
+        (),
+        tuple(lines),
+    )
+
+
+def of_table(table: Any) -> list[Figure]:
+    """Of a screening (a pyarrow table): how many answers have which expected error, model and FEFF apart."""
+    if "uncertainty" not in table.column_names:
+        return []
+    values = np.array([value for value in table["uncertainty"].to_pylist() if value is not None], dtype=np.float64)
+    if len(values) < 2:
+        return []
+    share = 100.0 * np.arange(1, len(values) + 1) / len(values)
+    ordered = np.sort(values)
+    # A curve of 100,000 points says no more than one of 500.
+    kept = np.unique(np.linspace(0, len(values) - 1, min(len(values), 500)).round().astype(int))
+    return [
+        Figure(
+            "Expected errors",
+            f"Share of the {len(values):,} answers whose expected error stays below a value.",
+            "expected error",
+            "answers below it (%)",
+            (),
+            (Line("answers", ordered[kept], share[kept]),),
+        )
+    ]

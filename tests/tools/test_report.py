@@ -1,0 +1,141 @@
+"""Reports: one file that holds all it shows, opened in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiida.orm import Dict, Int, SinglefileData, StructureData
+from click.testing import CliRunner
+from pymatgen.core import Lattice, Structure
+
+from aiida_xastruct.calculations.functions.import_scans import import_scans
+from aiida_xastruct.cli.root import cli
+from aiida_xastruct.engine.errors import XastructError
+from aiida_xastruct.tools.report.gather import gather
+from aiida_xastruct.tools.report.page import render
+
+pytestmark = pytest.mark.usefixtures("aiida_profile_clean")
+
+GOETHITE = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
+
+#: As the machines of this project need it, whose network is closed.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture
+def measured() -> Any:
+    """A stored scan of goethite, whose label wants to be a tag."""
+    spectrum = import_scans(parameters=Dict({"absorber": "Fe"}), scan=SinglefileData(GOETHITE))
+    spectrum.label = '<img src=x onerror="alert(1)">'
+    return spectrum
+
+
+@pytest.fixture
+def inference(measured: Any) -> Any:
+    """The process that told its first shell."""
+    from aiida.engine import run_get_node
+
+    from aiida_xastruct.workflows.infer import InferWorkChain
+
+    return run_get_node(InferWorkChain.get_builder_for(measured, None, None, None))[1]
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by playwright."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("there is no Chromium on this machine; install Debian's package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def test_a_report_says_what_was_asked_and_answered(inference: Any) -> None:
+    report = gather(inference)
+    assert report.title == "Local structure from a spectrum"
+    assert report.answer["nearest neighbours"] == "O"
+    assert report.answer["promises hold in"] == "90 % of cases"
+    assert {"Fe K, EXAFS", "Neighbours of the absorber", "Mean distance of the first shell"} <= {figure.title for figure in report.figures}
+    assert {"import_scans", "InferWorkChain", "SinglefileData"} <= {box.title for box in report.graph.boxes}
+    assert all(start < end for start, _, end, _ in report.graph.arrows)
+    works = dict(report.rests_on)
+    assert {"aiida", "larch"} <= works.keys()
+
+
+def test_a_page_holds_all_that_it_shows(inference: Any) -> None:
+    page = render(gather(inference))
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
+    body = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # plotly's own script names addresses that it never asks
+    assert not re.search(r"(src|href)=[\"']?https?:", body)
+    assert "default-src 'none'" in unescape(page)
+
+
+def test_a_page_in_a_browser(inference: Any, browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(gather(inference)))
+    page = browser.new_page()
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    page.locator("div.plot .main-svg").first.wait_for()
+    assert page.locator("div.plot:has(.main-svg)").count() == page.locator("div.plot").count() == 4
+    layer = page.locator("div.plot .nsewdrag").first
+    layer.scroll_into_view_if_needed()
+    box = layer.bounding_box()
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
+    value = page.locator("div.plot .hoverlayer text").first
+    value.wait_for()
+    assert re.search(r"\d", value.text_content())
+    assert said == []
+    assert asked == [path.as_uri()]
+
+
+def test_reports_of_a_spectrum_and_a_model(measured: Any) -> None:
+    from aiida_xastruct.groups.family import load_default_family
+
+    report = gather(measured)
+    assert report.answer["absorber"] == "Fe"
+    assert len(report.figures) == 2
+    model = next(node for node in load_default_family().nodes if node.task == "forward" and node.kind == "XANES")
+    report = gather(model)
+    assert report.figures[0].title == "Risk and coverage"
+    assert ("mse", f"{model.card['metrics']['report']['mse']:.4g}") in report.tables[0].rows
+
+
+def test_what_is_no_result_is_refused() -> None:
+    with pytest.raises(XastructError, match="is no result of this package"):
+        gather(Int(1).store())
+
+
+def test_the_commands(inference: Any, tmp_path: Path) -> None:
+    def run(*arguments: object) -> Any:
+        return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+    path = tmp_path / "r.html"
+    assert run("report", inference.pk, "-o", path).exit_code == 0
+    assert path.stat().st_size > 1_000_000
+    assert "exists already" in run("report", inference.pk, "-o", path).output
+    spectrum = inference.inputs.spectrum
+    for node, name in ((inference, "neighbours.svg"), (inference, "distance.png"), (spectrum, "transform.pdf"), (spectrum, "chi.html")):
+        result = run("plot", node.pk, "-k", name.partition(".")[0], "-o", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    assert "ends in no known format" in run("plot", inference.pk, "-o", tmp_path / "r.gif").output
+    structure = StructureData(pymatgen=Structure(Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])).store()
+    assert "is no result of this package" in run("report", structure.pk, "-o", tmp_path / "s.html").output
