@@ -216,7 +216,7 @@ def _tables(answer: Mapping[str, Any]) -> list[Table]:
 
 def _table(node: TableData) -> Table:
     whole = node.read()
-    columns = tuple(name for name in _COLUMNS if name in whole.column_names)
+    columns = tuple(name for name in _COLUMNS if name in whole.column_names and whole[name].null_count < len(whole))
     rows = whole.select(columns).slice(0, MOST_ROWS).to_pylist()
     caption = f"{len(whole):,} rows in the table <{node.pk}>" + (f", of which the first {MOST_ROWS}" if len(whole) > MOST_ROWS else "")
     return Table(caption, columns, tuple(tuple(_text(row[name]) for name in columns) for row in rows))
