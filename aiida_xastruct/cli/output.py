@@ -58,7 +58,8 @@ def echo_mapping(content: Mapping[str, Any], as_json: bool) -> None:
         return
     width = max(map(len, content), default=0)
     for name, value in content.items():
-        click.echo(f"{name:<{width}}  {'' if value is None else value}")
+        shown = "" if value is None else f"{value:.7g}" if isinstance(value, float) else value
+        click.echo(f"{name:<{width}}  {shown}")
 
 
 def write_file(path: Path, content: bytes, overwrite: bool) -> None:

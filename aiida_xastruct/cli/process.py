@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 RANGE = (float, float)
 
+MODES = ("transmission", "fluorescence", "reference")
+
 
 @click.command("process")
 @click.argument("spectrum")
+@click.option("-a", "--absorber", default="", help="Absorbing element of a file, where it does not say.")
+@click.option("-e", "--edge", default="", help="Absorption edge of a file.  [default: what it says, else K up to Z 50 and L3 from Z 51]")
+@click.option("-m", "--mode", type=click.Choice(MODES), help="Detectors that make mu of a file.  [default: what is there]")
 @click.option("-r", "--reference", help="Spectrum of known edge on the same energies (a foil, the reference channel): node or file.")
 @click.option("--reference-absorber", help="Absorber of the reference, where its file does not say.  [default: that of the spectrum]")
-@click.option("--reference-mode", type=click.Choice(["transmission", "fluorescence", "reference"]), help="Detectors of a reference file.")
+@click.option("--reference-mode", type=click.Choice(MODES), help="Detectors of a reference file.")
 @click.option("--reference-energy", type=float, help="Where the reference's edge is, eV.  [default: the tabulated edge]")
 @click.option("--energy-shift", type=float, help="Add this to the energies, eV.")
 @click.option("-d", "--deglitch", is_flag=True, default=None, help="Take out the points that their neighbours contradict.")
@@ -39,7 +44,15 @@ RANGE = (float, float)
 @json_option
 @with_profile
 def process(
-    spectrum: str, reference: str | None, reference_absorber: str | None, reference_mode: str | None, as_json: bool, **values: Any
+    spectrum: str,
+    absorber: str,
+    edge: str,
+    mode: str | None,
+    reference: str | None,
+    reference_absorber: str | None,
+    reference_mode: str | None,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Process the measured SPECTRUM, a stored node or a file: energies, glitches, over-absorption, edge step, chi(k) and its transform.
 
@@ -49,11 +62,10 @@ def process(
     from ..engine.errors import SpectrumError
 
     parameters = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value not in (None, ())}
-    raw = _spectrum(spectrum, {})
+    raw = _spectrum(spectrum, {"absorber": absorber, "edge": edge, "mode": mode})
     inputs: dict[str, Any] = {"spectrum": raw, "parameters": parameters}
     if reference is not None:
-        asked = {"absorber": reference_absorber or raw.absorber, "mode": reference_mode}
-        inputs["reference"] = _spectrum(reference, {name: value for name, value in asked.items() if value})
+        inputs["reference"] = _spectrum(reference, {"absorber": reference_absorber or raw.absorber, "mode": reference_mode})
     outputs: Any
     outputs, node = process_spectrum.run_get_node(**inputs)
     if not node.is_finished_ok:
@@ -83,5 +95,6 @@ def _spectrum(text: str, parameters: dict[str, Any]) -> SpectrumData:
     from .imports import import_files
     from .launch import stored_or_file
 
-    node = stored_or_file(text, "aiida.data:xastruct.spectrum", lambda path: import_files([str(path)], parameters))
+    given = {name: value for name, value in parameters.items() if value}
+    node = stored_or_file(text, "aiida.data:xastruct.spectrum", lambda path: import_files([str(path)], given))
     return cast("SpectrumData", node)

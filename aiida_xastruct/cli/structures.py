@@ -46,7 +46,7 @@ def structure_node(text: str) -> StructureData:
     if is_mineral(text):
         return _found(text)
     raise XastructError(
-        f"{text} is neither a file nor a stored core.structure, nor a mineral or formula of the AMCSD; "
+        f"{text} is neither a file nor a stored structure, nor a mineral or formula of the AMCSD; "
         "check the name, or give amcsd:ID, mp-ID or an OPTIMADE id."
     )
 

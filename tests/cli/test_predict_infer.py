@@ -112,6 +112,7 @@ def test_a_column_needs_a_role(run: Callable[..., Result]) -> None:
 def test_a_scan_is_processed_and_then_inferred(run: Callable[..., Result]) -> None:
     result = run(cli, "process", GOETHITE, "--energy-shift", "-1.5", "--glitch", "7200", "--k-range", "3", "11", "--json", status=1)
     assert "do not say which element absorbs" in result.output
+    assert json.loads(run(cli, "process", GOETHITE, "-a", "Fe", "--json").stdout)["energy_shift"] == 0.0
     pk = json.loads(run(cli, "import", GOETHITE, "-a", "Fe", "--json").stdout)["pk"]
     done = json.loads(run(cli, "process", pk, "--energy-shift", "-1.5", "--glitch", "7200", "--k-range", "3", "11", "--json").stdout)
     assert (done["energy_shift"], len(done["points_removed"]), done["k_range"]) == (-1.5, 1, [3.0, 11.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,14 @@ def test_a_band_is_drawn_around_its_spectrum(spectrum) -> None:
         np.linspace(7100.0, 7159.0, 60), flat, "Fe", "K", "XANES", method="ml", normalisation="flat", e0=7112.0,
         band=np.stack([flat - 0.1, flat + 0.2], axis=1),
     )  # fmt: skip
-    figure = contents.of_spectra([node, SpectrumData.from_engine(spectrum)])
-    assert [line.label.split(",")[0] for line in figure.lines] == ["model", "measured"]
+    figure = contents.of_spectra([SpectrumData.from_engine(spectrum), node])
+    assert [line.label.split(",")[0] for line in figure.lines] == ["measured", "model"]
+    drawn = json.loads(screen.as_json(figure))["data"]
+    colour = next(trace["line"]["color"] for trace in drawn if trace.get("name", "").startswith("model"))
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    assert next(trace for trace in drawn if trace.get("fill"))["fillcolor"] == f"rgba({red},{green},{blue},0.2)"
     np.testing.assert_allclose(figure.bands[0].high - figure.bands[0].low, 0.3)
-    assert figure.lines[1].y[-1] == pytest.approx(1.0, abs=0.05)  # normalised, though the scan is raw
+    assert figure.lines[0].y[-1] == pytest.approx(1.0, abs=0.05)  # normalised, though the scan is raw
 
 
 def test_exafs_is_weighted_and_its_transform_peaks_at_the_first_shell(exafs: SpectrumData) -> None:
@@ -52,6 +57,17 @@ def test_exafs_is_weighted_and_its_transform_peaks_at_the_first_shell(exafs: Spe
     r = transform.lines[0].x[np.argmax(transform.lines[0].y)]
     assert r == pytest.approx(2.6, abs=0.25)  # oxygen at 2.1 and the louder magnesium at 2.98 angstrom, 0.4 nearer without the phase
     assert "periclase" in chi.description
+
+
+def test_a_predicted_exafs_has_its_band(ml_spectrum) -> None:
+    mu = ml_spectrum.mu
+    node = SpectrumData.from_engine(replace(ml_spectrum, mu0=None), band=np.stack([mu - 0.01, mu + 0.01], axis=1))
+    figure = contents.of_spectra([node])
+    band, line = figure.bands[0], figure.lines[0]
+    np.testing.assert_allclose((band.high - band.low) / band.x**2, 0.02, atol=1e-9)
+    assert band.x[0] >= 1.0
+    middle = np.interp(line.x, band.x, (band.low + band.high) / 2)
+    np.testing.assert_allclose(middle[line.x < 14.0], line.y[line.x < 14.0], atol=0.15)
 
 
 def test_what_cannot_be_drawn_together(exafs: SpectrumData, spectrum) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...engine.errors import SpectrumError
 from ...engine.processing import fourier_transform
-from ...engine.spectrum import Spectrum, chi_k, flatten
+from ...engine.spectrum import Spectrum, chi_k, energy_to_k, find_e0, flatten
 from .figure import Array, Band, Figure, Interval, Line
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 #: What may be drawn of spectra.
 KINDS = ("mu", "chi", "transform")
 
-#: Step in k for a transform, 1/angstrom, and how far chi is drawn.
-_K_STEP, _K_MOST = 0.05, 16.0
+#: Step in k for a transform, 1/angstrom, and from where to where chi is drawn.
+_K_STEP, _K_LEAST, _K_MOST = 0.05, 1.0, 16.0
 
 
 def of_spectra(nodes: Sequence[SpectrumData], kind: str = "") -> Figure:
@@ -61,7 +61,7 @@ def _mu(nodes: Sequence[SpectrumData], what: str) -> Figure:
         lines.append(Line(name_of(node), flat.energy, flat.mu, "points" if node.method == "measured" and len(flat) < 60 else "solid"))
         band = node.band
         if band is not None:
-            bands.append(Band("90 % band, whole spectrum", spectrum.energy, np.asarray(band)[:, 0], np.asarray(band)[:, 1]))
+            bands.append(Band("90 % band, whole spectrum", spectrum.energy, np.asarray(band)[:, 0], np.asarray(band)[:, 1], len(lines) - 1))
     return Figure(
         f"{what}, normalised absorption",
         f"Absorption of the {what} edge against energy: {', '.join(line.label for line in lines)}.",
@@ -82,13 +82,16 @@ def _weighted(spectrum: Spectrum) -> tuple[Array, Array]:
 def _chi(nodes: Sequence[SpectrumData], what: str) -> Figure:
     lines, bands = [], []
     for node in nodes:
-        k, chi = _weighted(node.to_engine())
-        inner = k >= 1.0
+        spectrum = node.to_engine()
+        k, chi = _weighted(spectrum)
+        inner = k >= _K_LEAST
         lines.append(Line(name_of(node), k[inner], (k**2 * chi)[inner]))
-        if node.band is not None and node.mu0 is not None:
-            own, _ = chi_k(node.to_engine())
-            low, high = (np.asarray(node.band)[-len(own) :, side] / np.asarray(node.mu0)[-len(own) :] - 1.0 for side in (0, 1))
-            bands.append(Band("90 % band, whole spectrum", own, own**2 * low, own**2 * high))
+        if node.band is not None:
+            own = energy_to_k(spectrum.energy - find_e0(spectrum))
+            seen = own >= _K_LEAST
+            background = np.ones(len(spectrum)) if spectrum.mu0 is None else spectrum.mu0  # of a model's flat spectrum it is one
+            low, high = (((np.asarray(node.band)[:, side] / background - 1.0) * own**2)[seen] for side in (0, 1))
+            bands.append(Band("90 % band, whole spectrum", own[seen], low, high, len(lines) - 1))
     return Figure(
         f"{what}, EXAFS",
         f"k squared times chi of the {what} edge against k: {', '.join(line.label for line in lines)}.",
@@ -157,7 +160,7 @@ def of_risk(cards: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 
 def of_table(table: Any) -> list[Figure]:
-    """Of a screening (a pyarrow table): how many answers have which expected error, model and FEFF apart."""
+    """Of a screening (a pyarrow table): how many answers have which expected error."""
     if "uncertainty" not in table.column_names:
         return []
     values = np.array([value for value in table["uncertainty"].to_pylist() if value is not None], dtype=np.float64)

@@ -28,12 +28,13 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """The room between two curves: x, low and high, (n,) each."""
+    """The room between two curves around the line of that position: x, low and high, (n,) each."""
 
     label: str
     x: Array
     low: Array
     high: Array
+    line: int = 0
 
 
 @dataclass(frozen=True)

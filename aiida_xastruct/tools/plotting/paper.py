@@ -22,8 +22,8 @@ def draw(figure: Figure) -> Any:
         return canvas
     axes.set_xlabel(figure.x_label)
     axes.set_ylabel(figure.y_label)
-    for index, band in enumerate(figure.bands):
-        colour = COLOURS[index % len(COLOURS)]
+    for band in figure.bands:
+        colour = COLOURS[band.line % len(COLOURS)]
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.2, linewidth=0, label=band.label)
     for index, line in enumerate(figure.lines):
         axes.plot(line.x, line.y, _STYLES[line.style], color=COLOURS[index % len(COLOURS)], label=line.label, linewidth=1.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ def draw(figure: Figure) -> Any:
     drawn = go.Figure()
     if figure.elements:
         _periodic_table(drawn, figure)
-    for index, band in enumerate(figure.bands):
-        colour = COLOURS[index % len(COLOURS)]
+    for band in figure.bands:
+        colour = COLOURS[band.line % len(COLOURS)]
         drawn.add_scatter(x=_plain(band.x), y=_plain(band.high), mode="lines", line={"width": 0}, hoverinfo="skip", showlegend=False)
         drawn.add_scatter(
             x=_plain(band.x), y=_plain(band.low), mode="lines", line={"width": 0}, fill="tonexty", fillcolor=_faint(colour),
@@ -30,7 +31,9 @@ def draw(figure: Figure) -> Any:
     for index, line in enumerate(figure.lines):
         mode, dash = _MODES[line.style]
         colour = COLOURS[index % len(COLOURS)]
-        drawn.add_scatter(x=_plain(line.x), y=_plain(line.y), mode=mode, line={"dash": dash, "color": colour}, name=line.label)
+        drawn.add_scatter(
+            x=_plain(line.x), y=_plain(line.y), mode=mode, line={"dash": dash, "color": colour}, name=escape(line.label, quote=False)
+        )
     for own in figure.intervals:
         error = {"type": "data", "symmetric": False, "array": [own.high - own.value], "arrayminus": [own.value - own.low]}
         drawn.add_scatter(
