@@ -118,7 +118,8 @@ def training_sources(digest: str) -> tuple[str, ...]:
     """Where the structures of a training set came from, by its content hash: of the shipped family, or of a set in the profile."""
     import json
 
-    if json.loads((SHIPPED / "family.json").read_text())["training_data_hash"] == digest:
+    # Models that a family kept learned from an earlier state of the data, whose materials its list holds too.
+    if digest in {json.loads(card.read_text())["training_data_hash"] for card in SHIPPED.glob("*/card.json")}:
         return tuple(sorted({line.split(maxsplit=1)[0] for line in (SHIPPED / MATERIALS).read_text().splitlines() if line.strip()}))
     dataset = QueryBuilder().append(DatasetData, filters={"attributes.content_hash": digest}).first(flat=True)
     return () if dataset is None else tuple(sorted({str(material["source"]) for material in dataset.load().materials}))
