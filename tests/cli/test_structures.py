@@ -52,7 +52,7 @@ def test_nodes_come_before_minerals(aiida_profile_clean: Any) -> None:
     assert cuprite.get_formula() == "Cu4O2"
     assert cuprite.source["db_name"] == "AMCSD"
     assert [is_structure(name) for name in ("cuprite", "mp-149", str(stored.pk), "nowhere", "987654")] == [True, True, True, False, False]
-    with pytest.raises(XastructError, match=r"nowhere is neither a file nor a stored core\.structure"):
+    with pytest.raises(XastructError, match=r"nowhere is neither a file nor a stored structure"):
         structure_node("nowhere")
 
 
