@@ -209,8 +209,9 @@ def duplicates(what: str, limit: int, as_json: bool) -> None:
 
     if what == "rows":
         rows = query_rows.repeated_rows().to_pylist()
-        found = [(row["hash"], row["absorber"], row["site"], len(row["pk"]), _places(row["pk"], row["number"])) for row in rows]
-        _echo(("crystal", "absorber", "site", "count", "rows"), found, limit, as_json)
+        names = ("hash", "absorber", "edge", "kind", "site")
+        found = [(*(row[name] for name in names), len(row["pk"]), _places(row["pk"], row["number"])) for row in rows]
+        _echo(("crystal", *names[1:], "count", "rows"), found, limit, as_json)
         return
     cls = DataFactory(DOUBLES[what] if "." in DOUBLES[what] else f"xastruct.{DOUBLES[what]}")
     same = query_rows.groups(cls)

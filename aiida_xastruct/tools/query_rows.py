@@ -212,9 +212,18 @@ def groups(cls: type[Node], filters: dict[str, Any] | None = None) -> dict[str, 
 
 
 def repeated_rows(models: queries.Models | None = None) -> pa.Table:
-    """Sites that batches have predicted more than once: `hash`, `site`, `absorber`, and the `pk` and `number` of each row, as lists."""
-    rows = find_rows(queries.predicted_spectra(models, TableData), [("method", "=", "ml")], ["hash", "site", "absorber"])
-    keys = ["hash", "site", "absorber"]
+    """Sites of which batches have predicted a spectrum of one edge and kind more than once, by whichever models.
+
+    Returns:
+        `hash`, `site`, `absorber`, `edge`, `kind`, and the `pk` and `number` of each row, as lists.
+    """
+    import pyarrow as pa
+
+    keys = ["hash", "site", "absorber", "edge"]
+    rows = find_rows(queries.predicted_spectra(models, TableData), [("method", "=", "ml")], keys)
+    kinds = dict(QueryBuilder().append(TableData, project=["id", "attributes.kind"]).all())
+    rows = rows.append_column("kind", pa.array([kinds[pk] for pk in rows["pk"].to_pylist()], type=pa.string()))
+    keys.append("kind")
     grouped = rows.group_by(keys).aggregate([("pk", "count"), ("pk", "list"), ("number", "list")])
     more = grouped.filter(grouped["pk_count"].to_numpy() > 1)
     return more.select([*keys, "pk_list", "number_list"]).rename_columns([*keys, "pk", "number"])

@@ -76,3 +76,10 @@ def test_rows_of_two_batches_are_found_together(provenance: Any) -> None:
     (row,) = query_rows.repeated_rows(provenance.model).to_pylist()
     assert (row["hash"], row["absorber"], row["pk"]) == (queries.crystal_hash(provenance.structure), "O", [provenance.table.pk, table.pk])
     assert query_rows.repeated_rows(provenance.learned).num_rows == 0
+    # The same site as another kind of spectrum is another prediction.
+    from aiida_xastruct.groups.family import load_default_family
+
+    xanes = next(node for node in load_default_family().nodes if (node.task, node.kind) == ("forward", "XANES"))
+    predict_batch(structures=again, absorber=Str("O"), kind=Str("XANES"), model=xanes)
+    (row,) = query_rows.repeated_rows().to_pylist()
+    assert (row["kind"], row["pk"]) == ("EXAFS", [provenance.table.pk, table.pk])
