@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from http.client import HTTPException
 from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
@@ -210,15 +212,21 @@ def _optimade(address: str, name: str) -> Found:
 
 def _download(address: str, name: str) -> bytes:
     request = Request(address, headers={"Accept": "application/vnd.api+json, application/json", "User-Agent": "aiida-xastruct"})
+    content, deadline = bytearray(), time.monotonic() + TIMEOUT
     try:
         with urlopen(request, timeout=TIMEOUT) as stream:
-            content: bytes = stream.read(MAX_BYTES + 1)
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+            while piece := stream.read1(MAX_BYTES + 1 - len(content)):
+                content += piece
+                if len(content) > MAX_BYTES:
+                    raise StructureError(f"{name} answers with more than {MAX_BYTES / 1e6:.0f} MB; that is no single crystal.")
+                if time.monotonic() > deadline:  # the timeout of a socket is that of one piece
+                    raise TimeoutError(f"it takes longer than {TIMEOUT:.0f} s")
+    except StructureError:
+        raise
+    except (URLError, OSError, ValueError, HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
         raise StructureError(f"{name} could not be fetched ({reason}); check the id and the network.") from error
-    if len(content) > MAX_BYTES:
-        raise StructureError(f"{name} answers with more than {MAX_BYTES / 1e6:.0f} MB; that is no single crystal.")
-    return content
+    return bytes(content)
 
 
 def _structure(attributes: Mapping[str, Any], name: str) -> Structure:

@@ -18,8 +18,8 @@ WORDS = ("absorber", "edge", "kind", "method", "energy_reference", "normalisatio
 #: What a node knows of the crystal that its spectrum is of, beside the spectrum; null where unknown.
 CRYSTAL = ("site", "multiplicity", "structure_hash", "neighbours", "mean_distance")
 
-#: Values in the order in which files hold them.
-NAMES = (*WORDS, "e0", *CRYSTAL, "settings")
+#: Values in the order in which files hold them; `points` is the number of rows, so that a file that was cut off is noticed.
+NAMES = (*WORDS, "e0", "points", *CRYSTAL, "settings")
 
 #: Columns in the order in which files hold them; `lower` and `upper` are the limits of a learned spectrum.
 COLUMNS = ("energy", "mu", "mu0", "lower", "upper")
@@ -35,7 +35,7 @@ def values_of(spectrum: Spectrum, extent: Mapping[str, Any]) -> dict[str, Any]:
         spectrum: what is exported.
         extent: what its node knows besides: values of `CRYSTAL`, `band` (n, 2).
     """
-    own = {name: getattr(spectrum, name) for name in (*WORDS, "e0")}
+    own = {name: getattr(spectrum, name) for name in (*WORDS, "e0")} | {"points": len(spectrum)}
     return own | {name: extent.get(name) for name in CRYSTAL} | {"settings": dict(spectrum.settings)}
 
 
@@ -72,6 +72,9 @@ def restore(name: str, values: Mapping[str, Any], columns: Mapping[str, Any], pa
         arrays = {field: np.asarray(column, dtype=np.float64) for field, column in columns.items()}
         if not isinstance(settings, Mapping) or any(array.ndim != 1 for array in arrays.values()):
             raise TypeError("settings are no names and values, or a column is none")
+        points = values.get("points", len(arrays["energy"]))
+        if points != len(arrays["energy"]):
+            raise ValueError(f"{len(arrays['energy'])} of {points} points")
         crystal = {field: values[field] for field in CRYSTAL if values.get(field) is not None}
         if "lower" in arrays:
             crystal["band"] = np.column_stack([arrays["lower"], arrays["upper"]])

@@ -136,7 +136,9 @@ def _program(text: str, note: str, cite: Any) -> None:
 def _structure(structure: StructureData, cite: Any) -> None:
     source = structure.base.attributes.get("source", None) or {}
     if source.get("db_name") in SOURCES:
-        cite(SOURCES[source["db_name"]], f"crystal {source.get('id', '')}".strip())
+        # OPTIMADE is how a database is asked; whose the crystal is, its address says.
+        database = f" of {source['db_uri']}" if source.get("db_uri") else ""
+        cite(SOURCES[source["db_name"]], f"crystal {source.get('id', '')}".strip() + database)
     if (source.get("extras") or {}).get("reference"):
         cite(SOURCES.get(source.get("db_name"), "pymatgen"), str(source["extras"]["reference"]))
 

@@ -47,6 +47,9 @@ def test_a_crystal_names_its_source(run: Any, provenance: Any) -> None:
     node.source = {"db_name": "AMCSD", "id": "1234"}
     assert cited(run, node.store())["amcsd"]["notes"] == "crystal 1234"
     assert "amcsd" not in cited(run, provenance.structure)
+    other = StructureData(pymatgen=provenance.crystal)
+    other.source = {"db_name": "OPTIMADE", "id": "1000041", "db_uri": "https://www.crystallography.net"}
+    assert cited(run, other.store())["optimade"]["notes"] == "crystal 1000041 of https://www.crystallography.net"
 
 
 def test_a_measurement_names_its_files(run: Any, provenance: Any, spectrum: Any) -> None:

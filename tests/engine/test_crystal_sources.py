@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,21 @@ def server() -> Iterator[Callable[[Any], str]]:
     http.server_close()
 
 
+@contextmanager
+def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Address of an entry at a server that says what it likes, once."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):  # the client may hang up
+                connection.recv(4096)
+                answer(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1/structures/1"
+
+
 def changed(**attributes: Any) -> dict[str, Any]:
     return {**RECORDED, "data": {**RECORDED["data"], "attributes": {**RECORDED["data"]["attributes"], **attributes}}}
 
@@ -72,7 +90,7 @@ def test_optimade_that_cannot_be_used(server: Any, monkeypatch: pytest.MonkeyPat
         ({"data": []}, "no crystal in an answer"),
         (changed(species=disordered), "disordered"),
         (changed(dimension_types=[1, 1, 0]), "not periodic"),
-        (changed(lattice_vectors=[[0, 0, 0]] * 3), ""),
+        (changed(lattice_vectors=[[0, 0, 0]] * 3), "Singular matrix"),
         (changed(species_at_sites=["Na"] * 3000), "3000 sites"),
     ]:
         with pytest.raises(StructureError, match=words):
@@ -87,6 +105,26 @@ def test_optimade_that_cannot_be_used(server: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(crystal_sources, "MAX_BYTES", 100)
     with pytest.raises(StructureError, match="more than"):
         find(address)
+
+
+@pytest.mark.parametrize("answer", [b"HELLO\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc"])
+def test_an_answer_that_is_no_http(answer: bytes) -> None:
+    with raw_server(lambda connection: connection.sendall(answer)) as address, pytest.raises(StructureError, match="could not be fetched"):
+        find(address)
+
+
+def test_an_answer_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(200):
+            connection.sendall(b" ")
+            time.sleep(0.05)
+
+    monkeypatch.setattr(crystal_sources, "TIMEOUT", 0.5)
+    start = time.monotonic()
+    with raw_server(drip) as address, pytest.raises(StructureError, match="longer than"):
+        find(address)
+    assert time.monotonic() - start < 5.0
 
 
 def test_minerals_and_formulas() -> None:

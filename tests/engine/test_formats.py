@@ -86,7 +86,13 @@ def test_a_claim_that_the_file_contradicts_is_refused(file_format):
 
 @pytest.mark.parametrize("file_format", sorted(WRITERS))
 def test_a_file_that_is_cut_off_is_refused(file_format):
-    content = write(file_format, computed("EXAFS"))
+    spectrum = computed("EXAFS")
+    content = write(file_format, spectrum, {"band": np.column_stack([spectrum.mu - 0.1, spectrum.mu + 1.0 / 3.0])})
+    # In a line, within a number, and behind a whole line.
+    cuts = [*range(len(content) - 2, len(content) - 150, -1), content.rindex(b"\n", 0, len(content) - 1) + 1]
+    for cut in cuts:
+        with pytest.raises(SpectrumError):
+            read(content[:cut], "file")
     with pytest.raises(SpectrumError):
         read(content[: int(0.97 * len(content))] + b"\n1.0 x\n", "file")
 

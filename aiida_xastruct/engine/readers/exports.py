@@ -37,6 +37,8 @@ def read(content: bytes, name: str, parameters: ScanParameters) -> list[Reading]
         SpectrumError: if it is of another absorber, edge or kind than asked for, or no longer complete.
     """
     text = as_text(content, name)
+    if not text.endswith("\n"):  # a number that has lost digits is still a number
+        raise SpectrumError(f"{name} is no complete export of a spectrum (its last line has no end); export it again.")
     values: dict[str, Any] = {field: value if field in WORDS else from_json(name, value) for field, value in _head(text).items()}
     lines = [line for line in text.splitlines() if line.strip()]
     rows = [line.replace(",", " ").split() for line in lines if not line.startswith("#")]
