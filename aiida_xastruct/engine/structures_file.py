@@ -34,6 +34,10 @@ def write_structures(entries: Iterable[Entry], stream: IO[bytes]) -> int:
         for name, given in entries:
             seen[name] += 1
             unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+            while unique != name and seen[unique]:  # an entry may be called NAME#2 by itself
+                seen[name] += 1
+                unique = f"{name}#{seen[name]}"
+            seen[unique] += unique != name
             lines.write((json.dumps({"id": unique, **_record(given)}) + "\n").encode())
             count += 1
     return count

@@ -84,7 +84,8 @@ def install_next(family: ModelFamily, model: ModelData, dataset: DatasetData, st
 
 def numbered(label: str) -> tuple[str, int]:
     """Stem and number of a label: `mine/2` is version 2 of `mine`, which itself is version 1."""
-    found = re.fullmatch(r"(.+)/(\d+)", label)
+    # The default family ends with eight digits of its hash, which may be decimal ones all.
+    found = re.fullmatch(r"(.+)/(\d{1,7})", label)
     return (found[1], int(found[2])) if found else (label, 1)
 
 

@@ -136,6 +136,16 @@ def test_a_name_that_comes_again_gets_a_number(crystal):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("names", [["a", "a", "a#2"], ["a", "a#2", "a"], ["a#2", "a", "a", "a#2"], ["a", "a#2", "a#2", "a", "a#2#2"]])
+def test_a_number_is_no_name_that_another_entry_has(names):
+    stream = io.BytesIO()
+    write_structures([(name, "no crystal") for name in names], stream)
+    stream.seek(0)
+    written = [name for name, _ in read_structures(stream)]
+    assert len(set(written)) == len(names)
+    assert written[0] == names[0]
+
+
 def test_a_cache_that_is_none_is_refused(tmp_path, refused):
     with refused(CacheError, "folder that exists"):
         SiteCache(tmp_path / "missing" / "features.sqlite")

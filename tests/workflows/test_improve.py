@@ -241,8 +241,8 @@ def test_the_next_version_holds_the_other_models_too(
     expected = {key: node.uuid for key, node in mine.models.items()} | {("forward", "XANES"): model.uuid}
     assert {key: node.uuid for key, node in made.models.items()} == expected
     assert install_next(mine, model, dataset, *numbered(mine.label)).uuid == made.uuid
-    assert [numbered(label) for label in ("mine", "mine/2", "xastruct/default/0a1b2c3d")] == [
-        ("mine", 1), ("mine", 2), ("xastruct/default/0a1b2c3d", 1)
+    assert [numbered(label) for label in ("mine", "mine/2", "xastruct/default/0a1b2c3d", "xastruct/default/12345678")] == [
+        ("mine", 1), ("mine", 2), ("xastruct/default/0a1b2c3d", 1), ("xastruct/default/12345678", 1)
     ]  # fmt: skip
 
 
