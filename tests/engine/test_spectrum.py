@@ -95,7 +95,7 @@ def test_arrays_are_copies_that_cannot_be_changed():
         ({"energy": np.linspace(7e6, 8e6, 50)}, "absolute photon energies"),
         ({"kind": "xanes"}, "use one of XANES, EXAFS"),
         ({"edge": "K1"}, "use one of K, L1"),
-        ({"method": "guess"}, "use one of feff, ml, measured"),
+        ({"method": "guess"}, "use one of feff, xspectra, ml, measured"),
         ({"normalisation": "norm"}, "feff_xsedge50, flat, raw"),
         ({"energy_reference": "mine"}, "calibrated"),
         ({"absorber": "Xx"}, "not the symbol of an element"),
