@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 
     from ..data.spectrum import SpectrumData
 
-#: Endings of files that hold a crystal, and the names that VASP gives them.
-_CRYSTALS = frozenset({".cif", ".mcif", ".cssr", ".extxyz", ".poscar", ".vasp", ".xsf", ".xyz"})
-_VASP = ("POSCAR", "CONTCAR")
-
-
-def is_crystal(text: str) -> bool:
-    """Whether an argument names a file that holds a crystal, by its ending."""
-    path = Path(text)
-    return path.is_file() and (path.suffix.lower() in _CRYSTALS or path.name.startswith(_VASP))
-
 
 def spectrum_node(text: str, parameters: Mapping[str, Any]) -> SpectrumData:
     """The stored spectrum of a pk, UUID or label, or that of a file, which is imported.
@@ -74,7 +64,7 @@ def _node(text: str, parameters: Mapping[str, Any]) -> Any:
     from aiida.cmdline.params import types
 
     from ..engine.errors import XastructError
-    from .structures import is_structure, read_structure, structure_node
+    from .structures import is_crystal, is_structure, read_structure, structure_node
 
     if is_crystal(text):
         return read_structure(Path(text))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 from aiida.cmdline.params import types
 
-from .candidates import candidates_of, is_crystal, spectrum_node, waiting
+from .candidates import candidates_of, spectrum_node, waiting
 from .group import with_profile
-from .launch import launch, report, stored_or_file
+from .launch import answering_code, launch, report, stored_or_file
 from .output import echo_mapping, echo_rows, json_option
+from .structures import is_crystal, is_structure
 
 if TYPE_CHECKING:
     from aiida.orm import AbstractCode
@@ -119,8 +120,6 @@ def _is_structure(name: str) -> bool:
 
 @with_profile
 def _names_structure(name: str) -> bool:
-    from .structures import is_structure
-
     return is_structure(name)
 
 
@@ -140,10 +139,7 @@ def _rank(
 
     target = spectrum_node(spectrum, stated)
     structures, spectra = candidates_of(candidates, {"absorber": target.absorber, "edge": target.edge})
-    if code is None and structures and inputs["fallback"] != "off":
-        from ..tools.codes import bundled_feff_code
-
-        code = bundled_feff_code()
+    code = answering_code(code, bool(structures and inputs["fallback"] != "off"))
     inputs = inputs | {"code": code, "parameters": {name: value for name, value in bounds.items() if value is not None} or None}
     with waiting(f"comparing with {len(candidates)} candidates"):
         outputs, node = launch(lambda: CompareWorkChain.get_builder_for(target, structures, spectra, **inputs), daemon)

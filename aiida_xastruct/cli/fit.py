@@ -9,7 +9,7 @@ from aiida.cmdline.params import types
 
 from .candidates import candidates_of, spectrum_node, waiting
 from .group import with_profile
-from .launch import launch, report
+from .launch import answering_code, launch, report
 from .output import echo_mapping, echo_rows, json_option
 
 if TYPE_CHECKING:
@@ -97,11 +97,7 @@ def _predicted(structure: StructureData, target: SpectrumData, inputs: dict[str,
     """
     from ..workflows.predict import PredictWorkChain
 
-    code = inputs["code"]
-    if code is None and inputs["fallback"] != "off":
-        from ..tools.codes import bundled_feff_code
-
-        code = bundled_feff_code()
+    code = answering_code(inputs["code"], inputs["fallback"] != "off")
     plain = {**inputs, "code": code, "absorber": target.absorber}
     outputs, node = launch(lambda: PredictWorkChain.get_builder_from_protocol(structure, **plain), False)
     report(node)

@@ -37,6 +37,15 @@ def stored_or_file(text: str, entry_point: str, read: Callable[[Path], Any] | No
         raise XastructError(f"{text} is neither {kind} nor a stored {entry_point.rpartition('.')[2]}; check the name.") from error
 
 
+def answering_code(code: Any, needed: bool) -> Any:
+    """FEFF to answer with: the code that was named, or the one that comes with this package if one is needed; None otherwise."""
+    if code is not None or not needed:
+        return code
+    from ..tools.codes import bundled_feff_code
+
+    return bundled_feff_code()
+
+
 def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
     """Run or submit a process.
 

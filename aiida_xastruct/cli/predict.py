@@ -8,7 +8,7 @@ import click
 from aiida.cmdline.params import types
 
 from .group import with_profile
-from .launch import launch, report
+from .launch import answering_code, launch, report
 from .output import echo_mapping, json_option
 from .structures import structure_node
 
@@ -50,10 +50,7 @@ def predict(
     from ..workflows.predict import PredictWorkChain
 
     crystal = structure_node(structure)
-    if code is None and fallback != "off":
-        from ..tools.codes import bundled_feff_code
-
-        code = bundled_feff_code()
+    code = answering_code(code, fallback != "off")
     outputs, node = launch(
         lambda: PredictWorkChain.get_builder_from_protocol(
             crystal, absorber, list(sites) or None, kind=kind, protocol=protocol, code=code, fallback=fallback, family=family

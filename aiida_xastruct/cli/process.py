@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import click
 
+from .candidates import spectrum_node
 from .group import with_profile
+from .imports import MODES
 from .output import echo_mapping, json_option
 
-if TYPE_CHECKING:
-    from ..data.spectrum import SpectrumData
-
 RANGE = (float, float)
-
-MODES = ("transmission", "fluorescence", "reference")
 
 
 @click.command("process")
@@ -62,10 +59,10 @@ def process(
     from ..engine.errors import SpectrumError
 
     parameters = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value not in (None, ())}
-    raw = _spectrum(spectrum, {"absorber": absorber, "edge": edge, "mode": mode})
+    raw = spectrum_node(spectrum, {"absorber": absorber, "edge": edge, "mode": mode})
     inputs: dict[str, Any] = {"spectrum": raw, "parameters": parameters}
     if reference is not None:
-        inputs["reference"] = _spectrum(reference, {"absorber": reference_absorber or raw.absorber, "mode": reference_mode})
+        inputs["reference"] = spectrum_node(reference, {"absorber": reference_absorber or raw.absorber, "mode": reference_mode})
     outputs: Any
     outputs, node = process_spectrum.run_get_node(**inputs)
     if not node.is_finished_ok:
@@ -88,13 +85,3 @@ def process(
     if record["remarks"]:
         rows["remarks"] = " ".join(record["remarks"])
     echo_mapping(rows | pks, False)
-
-
-def _spectrum(text: str, parameters: dict[str, Any]) -> SpectrumData:
-    """The node that an argument names, or what the file that it names holds."""
-    from .imports import import_files
-    from .launch import stored_or_file
-
-    given = {name: value for name, value in parameters.items() if value}
-    node = stored_or_file(text, "aiida.data:xastruct.spectrum", lambda path: import_files([str(path)], given))
-    return cast("SpectrumData", node)

@@ -13,7 +13,7 @@ from aiida.cmdline.params import types
 
 from ..engine.errors import XastructError
 from .group import with_profile
-from .launch import launch, report, stored_or_file
+from .launch import answering_code, launch, report, stored_or_file
 from .output import echo_mapping, echo_rows, json_option
 from .structures import structure_node
 
@@ -95,10 +95,7 @@ def screen(
     goal = _target(target, absorber) if target else None
     element = absorber or (goal.absorber if goal is not None else "")
     chunks = chunks_of(sources, element, chunk_size or CHUNK, limit)
-    if code is None and max_reference_runs:
-        from ..tools.codes import bundled_feff_code
-
-        code = bundled_feff_code()
+    code = answering_code(code, bool(max_reference_runs))
     total = sum(chunk.base.attributes.get("n_structures") for chunk in chunks)
     inputs: dict[str, Any] = {
         "absorber": element or None, "kind": kind, "target": goal, "family": family, "code": code, "max_concurrent": max_concurrent,

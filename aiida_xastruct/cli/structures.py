@@ -23,6 +23,16 @@ _XYZ = (".xyz", ".extxyz")
 
 _POSCAR = (".poscar", ".vasp")
 
+#: Endings of files that hold a crystal, and the names that VASP gives them.
+_CRYSTALS = (".cif", ".mcif", ".cssr", ".xsf", *_XYZ, *_POSCAR)
+_VASP = ("POSCAR", "CONTCAR")
+
+
+def is_crystal(text: str) -> bool:
+    """Whether an argument names a file that holds a crystal, by its ending."""
+    path = Path(text)
+    return path.is_file() and (path.suffix.lower() in _CRYSTALS or path.name.startswith(_VASP))
+
 
 def structure_node(text: str) -> StructureData:
     """The crystal that an argument names: a node, stored or new.

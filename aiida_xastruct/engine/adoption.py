@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 
 from .errors import SpectrumError
+from .options import from_plain
 from .readers.feff import of_chi
 from .spectrum import EDGES, FloatArray, Kind, Method, Spectrum, edge_of, tabulated_edge
 
@@ -56,13 +56,7 @@ class AdoptionParameters:
         Raises:
             SpectrumError: for an unknown name, with the nearest known one, or a wrong value.
         """
-        known = [item.name for item in fields(cls)]
-        for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                raise SpectrumError(f"{name!r} is no parameter of an adoption{hint}; known are {', '.join(known)}.")
-        return cls(**values)
+        return from_plain(cls, values, "parameter of an adoption")
 
 
 def adopt_curve(energy: FloatArray, mu: FloatArray, parameters: AdoptionParameters) -> Spectrum:

@@ -8,7 +8,6 @@ odbx:1234   https://.../structures/1  OPTIMADE (Andersen et al., Sci. Data 8, 21
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from urllib.request import Request, urlopen
 from pymatgen.core import Composition, Structure
 
 from .errors import StructureError
-from .readers.materials_project import KEYS
+from .readers.materials_project import access
 from .reference.sources import AmcsdSource, open_source
 from .structure import check_structure
 
@@ -160,15 +159,9 @@ def _entry(code: str) -> tuple[Found, bool]:
 
 
 def _materials_project(material_id: str) -> Found:
-    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
-    if key is None:
-        raise StructureError(f"there is no key of the Materials Project in {KEYS[0]}; get one at materialsproject.org/api and set it.")
+    key, client = access("crystals", StructureError)
     try:
-        from mp_api.client import MPRester
-    except ImportError as error:
-        raise StructureError("crystals of the Materials Project are fetched by mp-api; `pip install mp-api` installs it.") from error
-    try:
-        with MPRester(key, mute_progress_bars=True) as rester:
+        with client(key, mute_progress_bars=True) as rester:
             structure = rester.get_structure_by_material_id(material_id)
     except Exception as error:  # network, service and key fail in classes of requests, of mp-api and of pydantic
         raise StructureError(f"the Materials Project did not give {material_id}: {' '.join(str(error).split())}") from error

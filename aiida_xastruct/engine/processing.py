@@ -6,17 +6,17 @@ With no parameters the result is that of `spectrum.flatten` and `spectrum.chi_k`
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import SpectrumError
+from .options import from_plain
 from .quality import quality
-from .spectrum import BEFORE_NEXT_EDGE, FloatArray, Spectrum, find_e0, flatten, next_edge, tabulated_edge
+from .spectrum import FloatArray, Spectrum, find_e0, flatten, normalise, own_end, tabulated_edge, without_background
 
 Window = Literal["hanning", "kaiser", "parzen", "welch", "sine", "gaussian"]
 
@@ -101,13 +101,7 @@ class ProcessingParameters:
         Raises:
             SpectrumError: for an unknown name, with the nearest known one, or a value out of range.
         """
-        known = [item.name for item in fields(cls)]
-        for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                raise SpectrumError(f"{name!r} is no parameter of processing{hint}; known are {', '.join(known)}.")
-        return cls(**values)
+        return from_plain(cls, values, "parameter of processing")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, from which `from_dict` makes the same parameters."""
@@ -279,7 +273,7 @@ def _normalised(spectrum: Spectrum, parameters: ProcessingParameters) -> Spectru
     if parameters.pre_edge is None and parameters.post_edge is None and parameters.post_degree is None:
         return flatten(spectrum)
     e0 = float(spectrum.e0 or 0.0)
-    end = min(float(spectrum.energy[-1]), next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE) - e0
+    end = own_end(spectrum) - e0
     for name, wanted, low, high in (
         ("pre_edge", parameters.pre_edge, float(spectrum.energy[0]) - e0, 0.0),
         ("post_edge", parameters.post_edge, 0.0, end),
@@ -291,22 +285,9 @@ def _normalised(spectrum: Spectrum, parameters: ProcessingParameters) -> Spectru
             )
         if wanted is not None and _points(spectrum, e0, wanted) < 4:
             raise SpectrumError(f"{name} of {wanted[0]:g} to {wanted[1]:g} eV holds fewer than 4 points; give a wider range.")
-    from larch import Group
-    from larch.xafs import pre_edge
-
-    group = Group()
     pre1, pre2 = parameters.pre_edge or (None, None)
-    norm1, norm2 = parameters.post_edge or (None, end if e0 + end < spectrum.energy[-1] else None)
-    energy, mu = np.array(spectrum.energy), np.array(spectrum.mu)
-    pre_edge(
-        energy, mu, group=group, e0=e0, pre1=pre1, pre2=pre2, norm1=norm1, norm2=norm2, nnorm=parameters.post_degree
-    )  # fmt: skip
-    at_edge = int(np.argmin(np.abs(spectrum.energy - e0)))
-    step = float(group.post_edge[at_edge] - group.pre_edge[at_edge])
-    if not step > 1e-6 * float(np.ptp(spectrum.mu)):
-        raise SpectrumError(f"the edge step at {e0:.1f} eV is {step:.3g} with these ranges; check them, and that the column is mu(E).")
-    settings = {**spectrum.settings, "edge_step": step}
-    return replace(spectrum, mu=np.asarray(group.flat, dtype=np.float64), normalisation="flat", settings=settings)
+    norm1, norm2 = parameters.post_edge or (None, None)
+    return normalise(spectrum, e0, pre1=pre1, pre2=pre2, norm1=norm1, norm2=norm2, nnorm=parameters.post_degree)
 
 
 def _points(spectrum: Spectrum, e0: float, between: tuple[float, float]) -> int:
@@ -317,20 +298,13 @@ def _fine_structure(
     spectrum: Spectrum, parameters: ProcessingParameters, step: float, record: dict[str, Any]
 ) -> tuple[FloatArray, FloatArray]:
     """K and chi by autobk, (m,) each; empty where the spectrum ends less than 100 eV above the edge."""
-    from larch import Group
-    from larch.xafs import autobk
-
-    e0 = float(spectrum.e0 or 0.0)
-    own = spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE
-    if spectrum.energy[own][-1] - e0 < 100.0:
-        record["remarks"].append(f"The data end {spectrum.energy[own][-1] - e0:.0f} eV above E0, too early for chi(k).")
+    e0, end = float(spectrum.e0 or 0.0), own_end(spectrum)
+    if end - e0 < 100.0:
+        record["remarks"].append(f"The data end {end - e0:.0f} eV above E0, too early for chi(k).")
         return np.empty(0), np.empty(0)
-    group = Group()
-    options = {"rbkg": parameters.r_background, "kweight": parameters.k_weight}
-    if parameters.pre_edge is not None or parameters.post_edge is not None or parameters.composition:
-        options["edge_step"] = step
-    autobk(np.array(spectrum.energy[own]), np.array(spectrum.mu[own]), group=group, e0=e0, **options)
-    return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
+    # autobk normalises by itself, as `flatten` does; with other ranges, or a corrected mu, the step is another.
+    changed = parameters.pre_edge is not None or parameters.post_edge is not None or parameters.composition
+    return without_background(spectrum, e0, parameters.r_background, parameters.k_weight, step if changed else None)
 
 
 def fourier_transform(k: FloatArray, chi: FloatArray, parameters: ProcessingParameters | None = None) -> Transform:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import SpectrumError
-from .spectrum import BEFORE_NEXT_EDGE, FloatArray, Spectrum, chi_k, energy_to_k, find_e0, flatten, next_edge, tabulated_edge
+from .spectrum import FloatArray, Spectrum, chi_k, energy_to_k, find_e0, flatten, own_end, tabulated_edge
 
 #: eV above E0 from where on mu is smooth enough for neighbouring points to tell noise from structure.
 AFTER_EDGE = 40.0
@@ -79,7 +79,7 @@ def quality(spectrum: Spectrum) -> Quality:
         SpectrumError: if it does not cover its edge.
     """
     e0 = find_e0(spectrum)
-    end = min(float(spectrum.energy[-1]), next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE)
+    end = own_end(spectrum)
     offset = e0 - tabulated_edge(spectrum.absorber, spectrum.edge)
     step, remarks = _step(spectrum, e0)
     noise, glitches = _noise(spectrum, e0, end, step)

@@ -6,16 +6,16 @@ or in the last comment line above the numbers, which is what Athena, Larch and m
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from .edge_check import check_edge, likely_edge
 from .errors import SpectrumError
+from .options import from_plain
 from .spectrum import EDGES, FloatArray, Kind, Spectrum, edge_of, tabulated_edge
 
 Mode = Literal["transmission", "fluorescence", "reference"]
@@ -86,13 +86,7 @@ class ScanParameters:
         Raises:
             SpectrumError: for an unknown name, with the nearest known one.
         """
-        known = [item.name for item in fields(cls)]
-        for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                raise SpectrumError(f"{name!r} is no parameter of a scan{hint}; known are {', '.join(known)}.")
-        return cls(**values)
+        return from_plain(cls, values, "parameter of a scan")
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,11 @@ def smooth_background(energy: FloatArray, e0: float) -> FloatArray:
     return np.asarray((energy / (e0 + 50.0)) ** CROSS_SECTION_EXPONENT, dtype=np.float64)
 
 
+def own_end(spectrum: Spectrum) -> float:
+    """Energy in eV where a spectrum stops to be of its edge alone: its last, or a little before the element's next edge."""
+    return min(float(spectrum.energy[-1]), next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE)
+
+
 def flatten(spectrum: Spectrum) -> Spectrum:
     """The spectrum with normalisation `flat`: zero before the edge, oscillating about one after it.
 
@@ -274,18 +279,34 @@ def flatten(spectrum: Spectrum) -> Spectrum:
         background = smooth_background(spectrum.energy, e0)
         mu0 = None if spectrum.mu0 is None else spectrum.mu0 / background
         return replace(spectrum, mu=spectrum.mu / background, mu0=mu0, e0=e0, normalisation="flat")
-    end = min(spectrum.energy[-1], next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE)
-    below, above = spectrum.energy[0] - e0, end - e0
+    below, above = spectrum.energy[0] - e0, own_end(spectrum) - e0
     if below > -30.0 or above < 60.0:
         raise SpectrumError(
             f"the scan covers {below:.0f} to {above:.0f} eV around E0; normalising needs at least -30 to 60 eV, or data already flat."
         )
+    return normalise(spectrum, e0)
+
+
+def normalise(spectrum: Spectrum, e0: float, **options: float | int | None) -> Spectrum:
+    """A raw spectrum made flat by larch's pre_edge, the edge step in its settings; `flatten` says what may be.
+
+    Args:
+        spectrum: raw.
+        e0: its edge energy, eV.
+        options: pre1, pre2, norm1, norm2 (eV from E0) and nnorm of larch, which has its own choice for those left out; norm2 stays
+            before the element's next edge.
+
+    Raises:
+        SpectrumError: if there is no edge step.
+    """
     from larch import Group
     from larch.xafs import pre_edge
 
     group = Group()
-    norm2 = above if end < spectrum.energy[-1] else None  # larch's own choice is the end of the scan
-    pre_edge(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0, norm2=norm2)
+    end = own_end(spectrum)
+    if options.get("norm2") is None and end < spectrum.energy[-1]:
+        options["norm2"] = end - e0
+    pre_edge(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0, **options)
     at_edge = int(np.argmin(np.abs(spectrum.energy - e0)))
     step = float(group.post_edge[at_edge] - group.pre_edge[at_edge])  # group.edge_step is its absolute value
     if not step > 1e-6 * float(np.ptp(spectrum.mu)) or np.ptp(spectrum.mu) == 0:
@@ -320,12 +341,31 @@ def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
             background = smooth_background(spectrum.energy, e0)
         keep = (k >= 0) & (background > 0)
         return k[keep], spectrum.mu[keep] / background[keep] - 1.0
+    return without_background(spectrum, e0)
+
+
+def without_background(
+    spectrum: Spectrum, e0: float, r_background: float = 1.0, k_weight: int = 2, edge_step: float | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Chi(k) by larch's autobk with a clamped spline, up to the element's next edge.
+
+    Args:
+        spectrum: a measured one, raw or flat.
+        e0: its edge energy, eV.
+        r_background: what oscillates slower than at this R is background, angstrom.
+        k_weight: power of k in the fit of the background.
+        edge_step: that chi is divided by; larch's own if None.
+
+    Returns:
+        k in 1/angstrom and chi, both (m,), for k >= 0.
+    """
     from larch import Group
     from larch.xafs import autobk
 
     group = Group()
     own = spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE
-    autobk(np.array(spectrum.energy[own]), np.array(spectrum.mu[own]), group=group, e0=e0, rbkg=1.0, kweight=2)
+    energy, mu = np.array(spectrum.energy[own]), np.array(spectrum.mu[own])
+    autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)
     return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
 
 

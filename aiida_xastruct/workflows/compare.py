@@ -146,7 +146,11 @@ class CompareWorkChain(WorkChain):
 
 def _check_parameters(value: Dict | None, _: Any) -> str | None:
     """Refuse bounds that the engine does."""
-    return refusal(read_settings, value)
+    from functools import partial
+
+    from ..engine.candidates import Settings
+
+    return refusal(partial(read_settings, Settings), value)
 
 
 def _check_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:

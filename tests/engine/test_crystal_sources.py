@@ -18,6 +18,7 @@ from pymatgen.ext.optimade import OptimadeRester
 from aiida_xastruct.engine import crystal_sources
 from aiida_xastruct.engine.crystal_sources import find, is_address, is_mineral
 from aiida_xastruct.engine.errors import StructureError
+from aiida_xastruct.engine.readers.materials_project import KEYS
 
 #: Rock salt as an entry of OPTIMADE 1.1, written by hand after the specification.
 RECORDED = json.loads((Path(__file__).parents[1] / "fixtures" / "optimade" / "rocksalt.json").read_text())
@@ -151,7 +152,7 @@ def test_what_a_name_is() -> None:
 
 
 def test_the_materials_project_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in crystal_sources.KEYS:
+    for name in KEYS:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(StructureError, match="no key"):
         find("mp-149")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiida.engine import ExitCode, calcfunction
 from aiida.orm import ArrayData, Dict, Str
@@ -11,9 +10,7 @@ from aiida.orm import ArrayData, Dict, Str
 from ...data.spectrum import SpectrumData
 from ...engine.combination import COMBINATION_VERSION
 from ...engine.errors import XastructError
-
-if TYPE_CHECKING:
-    from ...engine.combination import Fit
+from .rank_candidates import read_settings
 
 
 @calcfunction
@@ -36,32 +33,16 @@ def fit_combination(
         `r_factor`, `rms`, `range`, `points` and the parameters; `curves`: `ArrayData` with `x` (energy in eV, or k in 1/angstrom), `target`
         (flat mu, or k^2 chi), `fit`, and `part_<name>` of each component. Exit status 310 with one sentence where it cannot be fitted.
     """
-    from ...engine.combination import combine, describe
+    from ...engine.combination import Fit, combine, describe
 
     try:
         if combination_version.value != COMBINATION_VERSION:
             asked = combination_version.value
             raise XastructError(f"version {asked!r} of the fit was asked for, this is {COMBINATION_VERSION!r}; leave it out.")
-        fit = read_fit(parameters.get_dict())
+        fit = read_settings(Fit, parameters.get_dict())
         found = combine(target.to_engine(), {name: node.to_engine() for name, node in components.items()}, fit)
     except XastructError as error:
         return ExitCode(310, str(error))
     curves = {"x": found.x, "target": found.target, "fit": found.parts.sum(axis=0)}
     curves |= {f"part_{name}": part for name, part in zip(found.weights, found.parts, strict=True)}
     return {"fit": Dict({"absorber": target.absorber, "edge": target.edge, **describe(found, fit)}), "curves": ArrayData(curves)}
-
-
-def read_fit(content: Mapping[str, Any]) -> Fit:
-    """Settings of the engine from plain values.
-
-    Raises:
-        XastructError: if there is none of that name, or a value is out of its range.
-    """
-    from dataclasses import fields
-
-    from ...engine.combination import Fit
-
-    names = [field.name for field in fields(Fit)]
-    if unknown := sorted(set(content) - set(names)):
-        raise XastructError(f"parameters holds {unknown[0]!r}; what can be set is {', '.join(names)}.")
-    return Fit(**{"kind": "XANES", **content})

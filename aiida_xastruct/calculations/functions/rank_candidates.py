@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from aiida.engine import ExitCode, calcfunction
 from aiida.orm import Dict, Str
@@ -12,8 +12,7 @@ from ...data.spectrum import SpectrumData
 from ...engine.errors import XastructError
 from ...engine.ranking import RANKING_VERSION
 
-if TYPE_CHECKING:
-    from ...engine.candidates import Settings
+Plain = TypeVar("Plain")
 
 
 @calcfunction
@@ -38,7 +37,7 @@ def rank_candidates(
         `flagged`: whether a model answered that was not sure), `refused` (a sentence for each that cannot be compared) and the bounds of
         shift and broadening. Exit status 310 with one sentence where nothing can be compared.
     """
-    from ...engine.candidates import Candidate, describe, rank
+    from ...engine.candidates import Candidate, Settings, describe, rank
 
     spectra, answers = candidates.get("spectra", {}), candidates.get("answers", {})
     try:
@@ -46,7 +45,7 @@ def rank_candidates(
             raise XastructError(f"ranking version {ranking_version.value!r} was asked for, this is {RANKING_VERSION!r}; leave it out.")
         content = parameters.get_dict()
         lost = content.pop("lost", {})
-        settings = read_settings(content)
+        settings = read_settings(Settings, content)
         said = {name: node.get_dict() for name, node in answers.items()}
         bounds = {name: error_bound(answer) for name, answer in said.items()}
         given = {name: Candidate(node.to_engine(), node.band, bounds.get(name)) for name, node in spectra.items()}
@@ -61,20 +60,18 @@ def rank_candidates(
     return Dict({"absorber": target.absorber, "edge": target.edge, **described})
 
 
-def read_settings(content: Mapping[str, Any]) -> Settings:
-    """Settings of the engine from plain values.
+def read_settings(cls: type[Plain], content: Mapping[str, Any]) -> Plain:
+    """Settings of the engine, of a ranking or a fit, from plain values.
 
     Raises:
         XastructError: if there is none of that name, or a value is out of its range.
     """
     from dataclasses import fields
 
-    from ...engine.candidates import Settings
-
-    names = [field.name for field in fields(Settings)]
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     if unknown := sorted(set(content) - set(names)):
         raise XastructError(f"parameters holds {unknown[0]!r}; what can be set is {', '.join(names)}.")
-    return Settings(**{"kind": "XANES", **content})
+    return cls(**{"kind": "XANES", **content})
 
 
 def error_bound(answer: Mapping[str, Any]) -> float | None:

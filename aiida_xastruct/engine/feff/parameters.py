@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from ..errors import FeffError
+from ..options import from_plain, hint
 from ..spectrum import Kind
 
 Engine = Literal["feff10", "feff8l"]
@@ -166,11 +166,7 @@ class FeffParameters:
         Raises:
             FeffError: for an unknown name (with the nearest known one) or a value out of range.
         """
-        known = [item.name for item in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise FeffError(f"{name!r} is no FEFF parameter{_hint(name, known)}; known are {', '.join(known)}.")
-        return cls(**values)
+        return from_plain(cls, values, "FEFF parameter", FeffError)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, from which `from_dict` makes the same parameters."""
@@ -184,11 +180,6 @@ class FeffParameters:
     def sphere(self, name: str) -> Sphere:
         """The protocol's `scf` or `fms` sphere."""
         return PROTOCOLS[self.protocol][name]
-
-
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -208,7 +199,7 @@ def _check_cards(cards: Mapping[str, Any]) -> None:
         if name.upper() in OWN_CARDS:
             raise FeffError(f"the card {name} is written by the deck; set it through {OWN_CARDS[name.upper()]}.")
         if name not in EXTRA_CARDS:
-            raise FeffError(f"the card {name!r} is unknown{_hint(name.upper(), list(EXTRA_CARDS))}; allowed are {', '.join(EXTRA_CARDS)}.")
+            raise FeffError(f"the card {name!r} is unknown{hint(name.upper(), EXTRA_CARDS)}; allowed are {', '.join(EXTRA_CARDS)}.")
         values = value if isinstance(value, (list, tuple)) else [value]
         low, high = EXTRA_CARDS[name]
         if not low <= len(values) <= high or not all(isinstance(item, (int, float)) for item in values):

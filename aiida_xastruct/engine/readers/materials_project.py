@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import SpectrumError, StructureError
+from ..errors import SpectrumError, StructureError, XastructError
 from ..scans import Reading, ScanParameters, chosen
 from ..spectrum import Kind, Spectrum
 from .text import as_text
@@ -56,21 +56,35 @@ def read(content: bytes, name: str, parameters: ScanParameters) -> list[Reading]
     return [_spectrum(document, name, parameters) for document in found]
 
 
+def access(what: str, error: type[XastructError]) -> tuple[str, Any]:
+    """The key of the Materials Project, and the class of mp-api that takes it.
+
+    Args:
+        what: is to be fetched, for the message.
+        error: kind of the message.
+
+    Raises:
+        XastructError: if either is missing.
+    """
+    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
+    if key is None:
+        raise error(f"there is no key of the Materials Project in {KEYS[0]}; get one at materialsproject.org/api and set it.")
+    try:
+        from mp_api.client import MPRester
+    except ImportError as missing:
+        raise error(f"{what} of the Materials Project are fetched by mp-api; `pip install mp-api` installs it.") from missing
+    return key, MPRester
+
+
 def fetch(material_id: str) -> bytes:
     """The documents of a material of the Materials Project, as `read` takes them; needs `mp-api` and a key in `MP_API_KEY`.
 
     Raises:
         SpectrumError: if `mp-api` or the key is missing, the material has no spectra, or the service does not answer.
     """
-    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
-    if key is None:
-        raise SpectrumError(f"there is no key of the Materials Project in {KEYS[0]}; get one at materialsproject.org/api and set it.")
+    key, client = access("spectra", SpectrumError)
     try:
-        from mp_api.client import MPRester
-    except ImportError as error:
-        raise SpectrumError("spectra of the Materials Project are fetched by mp-api; `pip install mp-api` installs it.") from error
-    try:
-        with MPRester(key, use_document_model=False, mute_progress_bars=True) as rester:
+        with client(key, use_document_model=False, mute_progress_bars=True) as rester:
             documents = rester.materials.xas.search(task_ids=[material_id])
     except Exception as error:  # network, service and key fail in classes of requests, of mp-api and of pydantic
         raise SpectrumError(f"the Materials Project did not give the spectra of {material_id}: {' '.join(str(error).split())}") from error
