@@ -1,7 +1,7 @@
 """How much less inverse models know about absorbers that they have seldom seen, learned from materials that they were not trained on.
 
 Networks state errors and probabilities that hold for the absorbers that most of their training sites are of. Around others they are as
-sure and more often wrong: of the first XANES models' intervals for absorbers with fewer than 100 training sites, a third missed.
+sure and more often wrong (measured: docs/reference/seldom.md).
 """
 
 from __future__ import annotations
