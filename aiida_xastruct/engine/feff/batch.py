@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import FeffError
 from .programs import engine_version
-from .runner import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, main, process_group
+from .runner import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, Guard, main, process_group
 
 #: What became of each site: `{"wall_seconds": ..., "cores": ..., "sites": {sub-folder: Ran}}`, written at the start and after each.
 REPORT_FILE = "xastruct-feff-batch.json"
@@ -101,13 +101,13 @@ def run_batch(
         with contextlib.suppress(FeffError):  # a site that needs it says so
             engine_version(engine)  # found once, before the sites fork, not once in each
 
-    with process_group() as group:
+    with process_group() as guard:
         while waiting or running:
             left = None if total is None else total - (time.monotonic() - started)
             while waiting and len(running) < cores and (left is None or left > 0):
                 site = waiting.popleft()
                 limits = [limit for limit in (timeout, left) if limit is not None]
-                running[_fork(site, group, min(limits, default=None))] = (site, time.monotonic())
+                running[_fork(site, guard, min(limits, default=None))] = (site, time.monotonic())
             if not running:
                 for site in waiting:
                     _say(site, "FEFF ran out of time before this site was started; allow the job more or put fewer sites into it.")
@@ -152,7 +152,7 @@ def _archive(folder: Path, site: Path) -> None:
                 tar.add(path, f"{site.name}/{path.name}")
 
 
-def _fork(site: Path, group: int, timeout: float | None) -> int:
+def _fork(site: Path, guard: Guard, timeout: float | None) -> int:
     """Process id of a process of the group that runs `xastruct-feff` in the folder of a site."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -161,9 +161,9 @@ def _fork(site: Path, group: int, timeout: float | None) -> int:
         return pid
     status = EXIT_FAILED
     try:
-        os.setpgid(0, group)
-        # The guard of the group learns from the end of a pipe that the batch is gone: no site may hold that pipe open.
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.setpgid(0, guard.group)
+        # No other file is closed: libraries that this process has loaded hold theirs, and pyarrow aborts where they are gone.
+        os.close(guard.pipe)
         for number, name in ((1, "xastruct-feff.log"), (2, "xastruct-feff.stderr")):
             os.dup2(os.open(site / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
         # Python's own streams may be others than 1 and 2, in a notebook for instance.

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import FeffError, XastructError
 from .diagnose import diagnose
@@ -89,10 +89,10 @@ def run(
         return {"engine": chosen, "version": version, **seconds}
 
     try:
-        with process_group() as group:
+        with process_group() as guard:
             for command in _commands(chosen, modules, own_deck=marked is None):
                 left = None if timeout is None else timeout - (time.monotonic() - started)
-                _execute(command, folder, left, group)
+                _execute(command, folder, left, guard.group)
                 _check_product(command, folder)
     except FeffError as error:
         _write_facts(folder, {**facts(), "error": str(error)})
@@ -136,14 +136,27 @@ except feff10.FeffError as error:
 _GUARD = ("/bin/sh", "-c", "trap '' HUP INT TERM; read nothing; kill -KILL 0")
 
 
+class Guard(NamedTuple):
+    """What ends a process group with the process that made it.
+
+    Attributes:
+        group: id of the group.
+        pipe: whose end the guard learns by that this process is gone; one that it forks must close its own copy.
+    """
+
+    group: int
+    pipe: int
+
+
 @contextlib.contextmanager
-def process_group() -> Iterator[int]:
-    """Id of a process group for FEFF's programs, all of which end with the block, or with this process if that is killed in it."""
+def process_group() -> Iterator[Guard]:
+    """A process group for FEFF's programs, all of which end with the block, or with this process if that is killed in it."""
     # Not a session of its own: Linux's autogroup scheduling shares the processor out by session, where nice would have no effect.
     quiet = subprocess.DEVNULL
     guard = subprocess.Popen(_GUARD, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, preexec_fn=os.setpgrp)
     try:
-        yield guard.pid
+        assert guard.stdin is not None  # a pipe
+        yield Guard(guard.pid, guard.stdin.fileno())
     finally:
         # Also on KeyboardInterrupt and on the signals that `main` turns into SystemExit. The id is the guard's until `wait` has returned.
         with contextlib.suppress(ProcessLookupError, PermissionError):

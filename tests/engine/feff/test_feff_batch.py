@@ -50,6 +50,16 @@ def test_a_failing_site_leaves_the_others_alone(tmp_path, rock_salt, cores):
     assert outcome(tmp_path / "job", "c", "O").label == ""
 
 
+def test_sites_run_where_pyarrow_has_read_a_table(tmp_path, rock_salt):
+    """Its readers of CSV hold a pipe that must be there after a fork; a screening and a batch may be of one process."""
+    from pyarrow import csv
+
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    assert csv.read_csv(tmp_path / "table.csv").num_rows == 1
+    ended = run_batch(write(tmp_path / "job", a=write_deck(rock_salt, 0, EXAFS)))
+    assert ended["a"].status == 0
+
+
 def test_a_site_gives_what_it_gives_alone(tmp_path, rock_salt):
     deck = write_deck(rock_salt, 0, EXAFS)
     folder = write(tmp_path, packed=deck)
