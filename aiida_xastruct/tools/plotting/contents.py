@@ -161,8 +161,6 @@ def of_risk(cards: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 def of_table(table: Any) -> list[Figure]:
     """Of a screening (a pyarrow table): how many answers have which expected error."""
-    if "uncertainty" not in table.column_names:
-        return []
     values = np.array([value for value in table["uncertainty"].to_pylist() if value is not None], dtype=np.float64)
     if len(values) < 2:
         return []

@@ -255,6 +255,6 @@ def _figures(results: Sequence[Node]) -> list[Figure]:
         if isinstance(item, Dict) and {"neighbours", "mean_distance", "interval"} <= item.get_dict().keys():
             found += contents.of_answer(item.get_dict())
         if isinstance(item, TableData):
-            found += contents.of_table(item.read())
+            found += contents.of_table(item.read(["uncertainty"]))
     risk = contents.of_risk({f"{item.task}-{item.kind}": item.card for item in results if isinstance(item, ModelData)})
     return [*found, *([risk] if risk else [])]
