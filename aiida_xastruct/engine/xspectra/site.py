@@ -10,7 +10,7 @@ import numpy as np
 
 from ..adoption import AdoptionParameters, adopt_curve
 from ..errors import SpectrumError
-from ..spectrum import FloatArray, Spectrum, tabulated_edge
+from ..spectrum import FloatArray, Spectrum, smooth_background, tabulated_edge
 
 
 def lowest_empty(facts: dict[str, Any]) -> float:
@@ -41,7 +41,7 @@ def site_spectrum(
         settings: how it was made.
 
     Returns:
-        Method xspectra, kind XANES, edge K, flat, divided by its mean over the last 10 eV.
+        Method xspectra, kind XANES, edge K, flat: divided by the trend of the atom's cross section and by its mean over the last 10 eV.
 
     Raises:
         SpectrumError: if the curves are not on one grid, or are no absorption.
@@ -53,5 +53,6 @@ def site_spectrum(
     onset = lowest_empty(facts) - float(facts["zero_ev"])
     edge = tabulated_edge(absorber, "K")
     options = AdoptionParameters(absorber=absorber, edge="K", kind="XANES", method="xspectra", e0=edge)
-    spectrum = adopt_curve(energy + edge - onset + shift, mean, options)
+    absolute = energy + edge - onset + shift
+    spectrum = adopt_curve(absolute, mean / smooth_background(absolute, edge + shift), options)
     return replace(spectrum, settings={**spectrum.settings, **settings, "polarisations": len(curves), "shift_ev": shift})

@@ -118,7 +118,8 @@ def test_a_real_run(diamond):
     assert (site.method, site.absorber, site.edge, site.kind, site.multiplicity) == ("xspectra", "C", "K", "XANES", 2)
     assert site.settings["supercell"] == {"multiples": [1, 1, 1], "atoms": 2, "image_distance": pytest.approx(2.5223, abs=1e-3)}
     assert (site.settings["family"]["functional"], site.settings["polarisations"]) == ("PBE", 1)
-    assert (site.neighbours, site.mean_distance) == (["C"], pytest.approx(1.5446, abs=1e-3))
+    attributes = site.base.attributes
+    assert (attributes.get("neighbours"), attributes.get("mean_distance")) == (["C"], pytest.approx(1.5446, abs=1e-3))
     assert results["spectrum"].mu[-1] == pytest.approx(1.0, abs=0.3)
     # 20 Lanczos vectors are too few, so a handler gave it more.
     counts = [
