@@ -40,6 +40,10 @@ class XspectraCalculation(RecoveringCalcJob):
     The code is `xspectra.x`. Of pw.x's results it takes the folder, as aiida-quantumespresso leaves it.
     """
 
+    #: Raised by a change of what a job asks XSpectra for, or of what is read of its answer, so that AiiDA's cache gives no older run: the
+    #: defaults of `XspectraParameters` and the text of the input are no part of a job's hash.
+    CACHE_VERSION = 1
+
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Inputs, outputs and exit codes."""
