@@ -232,11 +232,11 @@ class ModelBundle:
         calibration = self.promises(NeighbourCalibration)
         said, outside = self.ask(spectra)
         probability = said.value.double().numpy()
+        absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
         if elements_present is not None:
-            absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
             assert self.composition is not None
             probability, calibration = compose(self.composition, probability, absorber, elements_present)
-        named, whole = calibration.named(probability), calibration.whole(probability)
+        named, whole = calibration.named(probability), calibration.whole(probability, absorber)
         return [
             neighbour_answer(probability[row], named[row], whole[row], calibration.coverage, reason) for row, reason in enumerate(outside)
         ]

@@ -38,7 +38,7 @@ from .models.calibration import (
 )
 from .models.composition import CompositionModel, Sites
 from .models.domain import DomainIndex
-from .models.doubt import Doubt
+from .models.doubt import Doubt, often_seen
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.tasks import Task, drawn_inputs, numpy_curve_error
 from .sevennet import FOLDER as SEVENNET
@@ -293,7 +293,8 @@ def _calibrate(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: 
     value = answer.value.double().numpy()
     if task.name == "neighbours":
         select = said["select"].value.double().numpy()
-        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, parts["select"].neighbours))
+        often = often_seen(parts["train"])
+        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, parts["select"].neighbours, part.absorber, often))
     if task.name == "distance":
         expected = expected_error(task, answer.stated.numpy(), answer.spread.numpy())
         return asdict(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected, group))
@@ -318,4 +319,4 @@ def _compose(parts: Parts, said: Said, present: dict[str, NDArray[np.bool_]], gr
     for name in ("train", "select", "calibrate"):
         value = said[name].value.double().numpy() if name in said else np.zeros(present[name].shape)
         sites[name] = Sites(parts[name].absorber, present[name], parts[name].neighbours, value)
-    return CompositionModel.fit(sites["train"], sites["select"], sites["calibrate"], group)
+    return CompositionModel.fit(sites["train"], sites["select"], sites["calibrate"], group, often_seen(parts["train"]))

@@ -238,7 +238,8 @@ class Named:
         """From probabilities and what was calibrated for them, for absorbers (n,) in compounds of elements `present` (n, MAX_Z)."""
         joint, own = composition(probability, absorber, present), composition.calibration
         guessed = NeighbourCalibration(1.0, 0.5, 0.0).named(composition.guess(absorber, present))
-        return cls(probability, calibration.named(probability), calibration.whole(probability), own.named(joint), own.whole(joint), guessed)
+        named, whole = calibration.named(probability), calibration.whole(probability, absorber)
+        return cls(probability, named, whole, own.named(joint), own.whole(joint, absorber), guessed)
 
     def where(self, rows: Mask, other: Named) -> Named:
         """These answers at the given rows (n,), `other` elsewhere."""
