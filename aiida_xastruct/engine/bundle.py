@@ -122,7 +122,7 @@ class ModelBundle:
 
     def _domain_of(self, position: torch.Tensor, absorber: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[str]]:
         """Scores, and for each row why it is outside the domain (empty if inside)."""
-        scores = self.domain.score(position)
+        scores = self.domain.score(position, absorber)
         reasons = []
         for z, score in zip(absorber, scores, strict=True):
             sites = self.sites.get(int(z), 0)

@@ -226,7 +226,8 @@ def finish_model(
     masks = dataset.parts(task.kind, config.split_seed)
     seen = {name: drawn_inputs(task, part, index) for index, (name, part) in enumerate(parts.items())}
     position = {name: task.position(task.source(part), seen[name]) for name, part in parts.items()}
-    domain = DomainIndex.fit(position["train"], position["select"])
+    absorbers = (parts["train"].absorber, parts["select"].absorber) if task.name != "forward" else None  # its features tell them
+    domain = DomainIndex.fit(position["train"], position["select"], absorbers)
     ensemble = _with_doubt(ensemble, parts, seen["select"])
     ensemble.save(folder / WEIGHTS)
     said = {name: ensemble(seen[name], torch.as_tensor(parts[name].absorber)) for name in ("select", "calibrate")}
@@ -300,7 +301,7 @@ def _calibrate(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: 
         return asdict(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected, group))
     columns, errors = {}, {}
     for name, own in said.items():
-        score = domain.score(task.position(task.source(parts[name]), seen[name]))
+        score = domain.score(task.position(task.source(parts[name]), seen[name]), parts[name].absorber)
         columns[name] = (own.stated[:, 0].double().numpy(), curve_spread(own.spread.numpy(), task.kind), score)
         errors[name] = numpy_curve_error(own.value.numpy(), parts[name].target, task.kind)
     model = ErrorModel.fit(errors["select"], *columns["select"])
