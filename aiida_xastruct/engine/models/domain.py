@@ -13,18 +13,21 @@ from ..errors import ModelError
 #: Nearest training points that a score averages over.
 NEIGHBOURS = 5
 
+#: How far apart elements are that are next to each other in the periodic table, in standard deviations.
+PLACE = 3.0
+
 
 class DomainIndex:
     """Training inputs on their principal axes; the score is the mean distance to the nearest of them.
 
     A score of one is the 99th percentile of questions that the model never saw, drawn as its training set was. An index may know the
-    absorbers: then a place in the periodic table is as far as a standard deviation along an axis, so that a spectrum that looks familiar,
-    but of another element, is none. Of spectra new to the models it finds more of those that they misread.
+    absorbers: then a place in the periodic table is as far as `PLACE` standard deviations along an axis, so that a spectrum that looks
+    familiar, but of another element, is none. Of new spectra such an index finds more of those that models misread.
 
     Attributes:
         axes: (n_in, p) principal axes over the standard deviation of training inputs along them.
         centre: (n_in,) mean of training inputs.
-        points: (m, p) training inputs on the axes, or (m, p + 1) with their atomic numbers.
+        points: (m, p) training inputs on the axes, or (m, p + 1) with `PLACE` times their atomic numbers.
         unit: distance that scores one.
     """
 
@@ -51,7 +54,7 @@ class DomainIndex:
         scaled = (axes[:kept] / deviation.clamp(min=1e-6)[:, None]).T.contiguous()
         points = (train[chosen] - centre) @ scaled
         if absorbers is not None:
-            points = torch.cat([points, torch.as_tensor(absorbers[0])[chosen, None].float()], dim=1)
+            points = torch.cat([points, PLACE * torch.as_tensor(absorbers[0])[chosen, None].float()], dim=1)
         index = cls(scaled, centre, points.half().float(), 1.0)
         asked = np.zeros(len(unseen), dtype=np.int64) if absorbers is None else absorbers[1]
         return cls(scaled, centre, index.points, float(np.quantile(index.score(unseen, asked), 0.99)))
@@ -63,7 +66,7 @@ class DomainIndex:
         for part, z in zip(inputs.split(2048), torch.as_tensor(absorber).split(2048), strict=True):
             place = (part - self.centre) @ self.axes
             if self.points.shape[1] > place.shape[1]:
-                place = torch.cat([place, z[:, None].to(place)], dim=1)
+                place = torch.cat([place, PLACE * z[:, None].to(place)], dim=1)
             distance = torch.cdist(place, self.points)
             nearest = distance.topk(min(NEIGHBOURS, len(self.points)), largest=False).values
             found.append(nearest.mean(dim=1))

@@ -65,7 +65,7 @@ def test_what_is_ordinary_around_another_absorber_is_strange():
     iron = points(2000, 2)
     iron = iron[iron[:, 0] > 0]
     assert (scores_of(index, iron, 26) > 1.0).mean() < 0.05
-    assert np.median(scores_of(index, iron, 40)) > 2.0 * np.median(scores_of(index, iron, 26))
+    assert (scores_of(index, iron, 40) > scores_of(index, iron, 26)).mean() > 0.7
     assert (scores_of(index, iron, 33) > 1.0).all()
 
 
