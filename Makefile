@@ -12,11 +12,20 @@ METADATA := pyproject.toml constraints.txt aiida_xastruct/__init__.py
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test lint docs metadata clean
+# Where profiles of the tests are kept; production is PostgreSQL with RabbitMQ.
+STORES := sqlite postgresql production
+# What PostgreSQL could do otherwise than SQLite: the tests that read or write the profile, without the long ones and those of whole runs.
+# `make test-all` runs everything.
+STORE_TESTS := tests/test_stores.py tests/data tests/groups tests/parsers tests/tools tests/calculations/functions
+
+.PHONY: help demo test test-postgresql test-all coverage services lint docs metadata clean
 
 help:
 	@echo "make demo   predict spectra of real crystals and read a measured one (about 10 minutes the first time)"
-	@echo "make test   run every test"
+	@echo "make test   run every test, on SQLite"
+	@echo "make test-all   run every test on SQLite, on PostgreSQL, and on PostgreSQL with RabbitMQ; installs the servers from Debian"
+	@echo "make test-postgresql   run the short tests that touch the store on PostgreSQL"
+	@echo "make coverage   run every test and report which lines ran"
 	@echo "make lint   ruff, import contracts, mypy --strict"
 	@echo "make docs   build the documentation into docs/_build/html"
 
@@ -36,6 +45,28 @@ demo: $(VENV)/.installed-runtime
 
 test: $(VENV)/.installed-tests
 	@$(BIN)/python -m pytest --durations=15
+
+# Only the programs are needed: the tests start servers of their own.
+services:
+	@lacking=(); ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 || lacking+=(postgresql); \
+	[ "$(WITH_BROKER)" != yes ] || [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || lacking+=(rabbitmq-server); \
+	sudo=; [ "$$(id -u)" -eq 0 ] || sudo=sudo; \
+	[ "$${#lacking[@]}" -eq 0 ] || { $$sudo apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends "$${lacking[@]}"; }
+
+test-postgresql: $(VENV)/.installed-tests services
+	@$(BIN)/python -m pytest --store postgresql -m "store and not slow" --durations=5 $(STORE_TESTS)
+
+test-all: WITH_BROKER := yes
+test-all: $(VENV)/.installed-tests services
+	@status=0; for store in $(STORES); do \
+	echo "== $$store"; $(BIN)/python -m pytest --store $$store 2>&1 | tee $(VENV)/tests-$$store.log || status=1; done; \
+	for store in $(STORES); do echo "$$store: $$(tail -n 1 $(VENV)/tests-$$store.log)"; done; exit $$status
+
+coverage: $(VENV)/.installed-tests
+	@$(BIN)/python -m pytest --cov --cov-report=
+	@$(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
+	@$(BIN)/coverage report --include='aiida_xastruct/engine/*' --format=total --fail-under=95
 
 lint: $(VENV)/.installed-lint
 	@$(BIN)/ruff check .

@@ -32,11 +32,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pages import described, parse
 
 from aiida_xastruct.engine.edge_check import likely_edge
 from aiida_xastruct.engine.errors import XastructError
+from aiida_xastruct.engine.first_rise import first_rise
 from aiida_xastruct.engine.quality import FAR_FROM_TABLE, quality
 from aiida_xastruct.engine.readers import labels_in, read, read_measurement
 from aiida_xastruct.engine.scans import Scan, ScanParameters
@@ -48,26 +48,12 @@ NOMINAL = {"Sr": 33.0, "Cr": 20.0}
 #: eV within which E0 agrees with the table.
 AGREES = 3.0
 
-#: A rise counts as one from this share of the steepest slope on.
-RISE = 0.4
-
 
 def claims(path: Path) -> tuple[str, str]:
     """Absorber and edge that a name like `W_foil_W_K.dat` claims; empty where it claims none."""
     absorber, _, edge = path.stem.rpartition("_")
     absorber = absorber.rpartition("_")[2]
     return (absorber, edge) if path.suffix == ".dat" and edge in EDGES else ("", "")
-
-
-def first_rise(spectrum: Spectrum, e0: float) -> float:
-    """Energy of the first rise of an edge, eV: the lowest maximum of the slope that is `RISE` of the steepest, within 25 eV below E0."""
-    grid = np.arange(e0 - 25.0, e0 + 5.0, 0.25)
-    mu = np.interp(grid, spectrum.energy, spectrum.mu)
-    kernel = np.exp(-0.5 * (np.arange(-12, 13) * 0.25 / 0.75) ** 2)
-    slope = np.gradient(np.convolve(mu, kernel / kernel.sum(), mode="same"), grid)[12:-12]
-    inner = grid[12:-12]
-    peaks = [i for i in range(1, len(slope) - 1) if slope[i - 1] < slope[i] >= slope[i + 1] and slope[i] >= RISE * slope.max()]
-    return float(inner[peaks[0]]) if peaks else e0
 
 
 def reason(row: dict[str, Any], spectrum: Spectrum) -> str:
@@ -79,9 +65,8 @@ def reason(row: dict[str, Any], spectrum: Spectrum) -> str:
         return f"nominal: {corrected:+.1f} eV remain after the correction of {-row['correction']:+.0f}"
     if not is_element(row["formula"], spectrum.absorber):
         return f"chemical shift: {row['formula'] or 'a compound'}"
-    first = first_rise(spectrum, row["e0"]) - tabulated_edge(spectrum.absorber, spectrum.edge)
-    if abs(first) <= AGREES:
-        return f"second rise: the first is at {first:+.1f} eV"
+    if abs(row["first_rise"]) <= AGREES:
+        return f"second rise: the first is at {row['first_rise']:+.1f} eV"
     if row["owner_e0"] is not None:
         return (
             f"source: its owner's E0 is {row['owner_e0']:.1f} eV, {row['owner_e0'] - tabulated_edge(spectrum.absorber, spectrum.edge):+.1f}"
@@ -122,6 +107,7 @@ def measure(path: Path, label: str, parameters: ScanParameters, claim: str) -> d
         "correction": correction,
         "corrected": found.e0_minus_table - correction,
         "owner_e0": float(owner) if owner else None,
+        "first_rise": first_rise(spectrum) - tabulated_edge(spectrum.absorber, spectrum.edge),
         **asdict(found),
     }
     return row | {"reason": reason(row, spectrum)}
@@ -188,6 +174,10 @@ def table(result: dict[str, Any]) -> str:
         "|---|---|---|",
         *(f"| {row['file']} | {row['claim']} | {_cell(row['refused'])} |" for row in refused),
         "",
+        "## Energies calibrated by these elements",
+        "",
+        *_calibrations(read_),
+        "",
         "## Imported",
         "",
         "Verdict: the remarks of the quality report.",
@@ -213,6 +203,25 @@ def table(result: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return "\n".join([*lines, ""])
+
+
+def _calibrations(rows: list[dict[str, Any]]) -> list[str]:
+    """Which rise of an element a calibration takes for its edge, beside the steepest that it took before."""
+    elements = [row for row in rows if is_element(row["formula"], row["absorber"])]
+    near = {name: sum(abs(row[name]) <= AGREES for row in elements) for name in ("first_rise", "e0_minus_table")}
+    lines = [
+        f"`process --reference` puts the first rise of a reference where the table has its edge (`engine.first_rise`). Of the "
+        f"{len(elements)} spectra of elements here it lies within {AGREES:g} eV of the table for {near['first_rise']}, the steepest rise, "
+        f"which was taken before, for {near['e0_minus_table']}. They differ in these:",
+        "",
+        "| file | edge | steepest - table (eV) | first - table (eV) |",
+        "|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row['file']} | {row['absorber']} {row['edge']} | {row['e0_minus_table']:+.1f} | {row['first_rise']:+.1f} |"
+        for row in sorted(elements, key=lambda row: (atomic_number(row["absorber"]), row["edge"], row["file"]))
+        if abs(row["first_rise"] - row["e0_minus_table"]) > 0.05
+    ]
 
 
 def _cell(text: str) -> str:

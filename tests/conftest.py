@@ -1,13 +1,15 @@
-"""Fixtures of the whole suite: a temporary AiiDA profile (embedded SQLite, no services) and small real inputs."""
+"""Fixtures of the whole suite: a temporary AiiDA profile on the store that `--store` names, and small real inputs."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,61 @@ from aiida_xastruct.engine.spectrum import Spectrum
 os.environ["AIIDA_PATH"] = tempfile.mkdtemp(prefix="xastruct-tests-")
 
 pytest_plugins = "aiida.tools.pytest_fixtures"
+
+#: Fixtures by which a test reads or writes the profile.
+PROFILE_FIXTURES = {"aiida_profile_clean", "aiida_localhost", "provenance", "site"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that chooses where profiles of the tests are kept."""
+    parser.addoption(
+        "--store",
+        choices=("sqlite", "postgresql", "production"),
+        default="sqlite",
+        help="where profiles are kept: sqlite (no services), postgresql, or production (PostgreSQL with RabbitMQ)",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that touch the store, which are worth a run on each."""
+    for item in items:
+        asked = set(getattr(item, "fixturenames", ()))
+        # Every test has the profile in its closure, since it is made for all; few name it themselves.
+        named = "aiida_profile" in inspect.signature(item.function).parameters if isinstance(item, pytest.Function) else False
+        if named or asked & PROFILE_FIXTURES:
+            item.add_marker("store")
+
+
+@pytest.fixture(scope="session")
+def new_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Function that makes an empty store, as the keywords by which AiiDA makes a profile of it."""
+    store = request.config.getoption("--store")
+    with ExitStack() as services:
+        if store == "sqlite":
+            yield lambda: {
+                "storage_backend": "core.sqlite_dos",
+                "storage_config": {"filepath": str(tmp_path_factory.mktemp("storage"))},
+            }
+            return
+        # Only here, so that the tests on SQLite need neither server nor its client.
+        from services import postgresql, rabbitmq
+
+        server = services.enter_context(postgresql())
+        broker: dict[str, Any] = {}
+        if store == "production":
+            broker = {"broker_backend": "core.rabbitmq", "broker_config": services.enter_context(rabbitmq())}
+        yield lambda: {
+            "storage_backend": "core.psql_dos",
+            "storage_config": server.create_database(tmp_path_factory.mktemp("repository")),
+            **broker,
+        }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def aiida_profile(aiida_config: Any, aiida_profile_factory: Any, new_store: Callable[[], dict[str, Any]]) -> Iterator[Any]:
+    """The loaded temporary profile; in place of AiiDA's own, which is on SQLite always."""
+    with aiida_profile_factory(aiida_config, **new_store()) as profile:
+        yield profile
 
 
 @pytest.fixture

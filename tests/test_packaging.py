@@ -33,6 +33,7 @@ DECLARED = {("console_scripts", name): target for name, target in PROJECT["scrip
 DISTRIBUTIONS = {
     "aiida": "aiida-core",
     "aiida_pseudo": "aiida-pseudo",
+    "aiida_quantumespresso": "aiida-quantumespresso",
     "feff10": "feff10-rs",
     "larch": "xraylarch",
     "mp_api": "mp-api",
@@ -116,7 +117,8 @@ def check_dependencies(folders: list[str], requirements: list[str]) -> None:
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     declared = distributions(requirements)
     imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages(paths)}
-    optional = distributions(PROJECT["optional-dependencies"]["materials-project"])
+    extras = PROJECT["optional-dependencies"]
+    optional = distributions([*extras["materials-project"], *extras["xspectra"]])
     assert imported - optional <= declared, "imported, not declared"
     module_of = {distribution: module for module, distribution in DISTRIBUTIONS.items()}
     text = "\n".join(path.read_text() for path in paths)

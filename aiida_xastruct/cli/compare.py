@@ -11,7 +11,7 @@ from aiida.cmdline.params import types
 
 from .candidates import candidates_of, spectrum_node, waiting
 from .group import with_profile
-from .launch import answering_code, launch, report, stored_or_file
+from .launch import engine_inputs, engine_options, launch, report, stored_or_file
 from .output import echo_mapping, echo_rows, json_option
 from .structures import is_crystal, is_structure
 
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 @click.option("-F", "--family", help="Label of the models.  [default: the family that ships with this package]")
 @click.option("-X", "--code", type=types.CodeParamType(), help="FEFF.  [default: the one that comes with this package, on this machine]")
 @click.option("--fallback", type=click.Choice(["on", "off"]), help="When FEFF answers.  [default: on, where the model is unsure]")
-@click.option("-R", "--reference", is_flag=True, help="Have FEFF compute all crystals.")
-@click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of FEFF.  [default: fast]")
+@click.option("-R", "--reference", is_flag=True, help="Have the engine compute all crystals.")
+@click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of the engine.  [default: fast]")
+@engine_options
 @click.option("--daemon", is_flag=True, help="Submit to the daemon and return at once.")
 @json_option
 def compare(
@@ -53,6 +54,10 @@ def compare(
     fallback: str | None,
     reference: bool,
     protocol: str | None,
+    engine: str | None,
+    pw_code: AbstractCode | None,
+    xspectra_code: AbstractCode | None,
+    core_holes: str | None,
     daemon: bool,
     as_json: bool,
 ) -> None:
@@ -68,9 +73,10 @@ def compare(
 
     ranked = {"family": family, "fallback": "always" if reference else fallback, "protocol": protocol}
     if reference and fallback:
-        raise XastructError("--reference has FEFF compute all crystals, whatever --fallback says; give one of the two.")
+        raise XastructError("--reference has the engine compute all crystals, whatever --fallback says; give one of the two.")
+    codes = {"engine": engine, "code": code, "pw_code": pw_code, "xspectra_code": xspectra_code, "core_holes": core_holes}
     if len(candidates) == 1 and not is_crystal(candidates[0]) and not _is_structure(candidates[0]):
-        if any(value is not None for value in (*ranked.values(), code, max_shift, max_broadening)) or daemon:
+        if any(value is not None for value in (*ranked.values(), *codes.values(), max_shift, max_broadening)) or daemon:
             raise XastructError("two spectra were given, and an option that is for crystals or several candidates; leave it out.")
         _pair(spectrum, candidates[0], {"absorber": absorber, "edge": edge}, cast("Kind | None", kind), k_range, flat, as_json)
         return
@@ -79,7 +85,7 @@ def compare(
             "--flat and --k-range are for two spectra; candidates are ranked over 3 to 12 1/angstrom, of what their files say."
         )
     bounds = {"kind": kind, "largest_shift": max_shift, "broadest": max_broadening}
-    _rank(spectrum, candidates, {"absorber": absorber, "edge": edge}, bounds, ranked, code, daemon, as_json)
+    _rank(spectrum, candidates, {"absorber": absorber, "edge": edge}, bounds, ranked, codes, daemon, as_json)
 
 
 def _pair(
@@ -130,7 +136,7 @@ def _rank(
     stated: dict[str, str],
     bounds: dict[str, Any],
     inputs: dict[str, Any],
-    code: AbstractCode | None,
+    codes: dict[str, Any],
     daemon: bool,
     as_json: bool,
 ) -> None:
@@ -139,8 +145,8 @@ def _rank(
 
     target = spectrum_node(spectrum, stated)
     structures, spectra = candidates_of(candidates, {"absorber": target.absorber, "edge": target.edge})
-    code = answering_code(code, bool(structures and inputs["fallback"] != "off"))
-    inputs = inputs | {"code": code, "parameters": {name: value for name, value in bounds.items() if value is not None} or None}
+    inputs = inputs | engine_inputs(**codes, needed=bool(structures and inputs["fallback"] != "off"))
+    inputs |= {"parameters": {name: value for name, value in bounds.items() if value is not None} or None}
     with waiting(f"comparing with {len(candidates)} candidates"):
         outputs, node = launch(lambda: CompareWorkChain.get_builder_for(target, structures, spectra, **inputs), daemon)
     if outputs is None:

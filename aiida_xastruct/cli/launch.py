@@ -46,6 +46,38 @@ def answering_code(code: Any, needed: bool) -> Any:
     return bundled_feff_code()
 
 
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add who answers where a model is not enough, and what XSpectra needs for it, to a command."""
+    options = (
+        click.option("--engine", type=click.Choice(["feff", "xspectra"]), help="Who answers where a model is unsure.  [default: feff]"),
+        click.option("--pw-code", type=types.CodeParamType(), help="pw.x, for XSpectra.  [default: that of this machine]"),
+        click.option("--xspectra-code", type=types.CodeParamType(), help="xspectra.x.  [default: that of this machine]"),
+        click.option("--core-holes", help="Label of XSpectra's pseudopotentials.  [default: the one family that is installed]"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def engine_inputs(engine: str | None, code: Any, pw_code: Any, xspectra_code: Any, core_holes: str | None, needed: bool) -> dict[str, Any]:
+    """Inputs of `xastruct.predict` that say who answers: the codes that were named, or those of this machine if they are needed.
+
+    Raises:
+        XastructError: if a program is not installed, or what is for the other engine is given.
+    """
+    if engine == "xspectra":
+        from ..tools.codes import quantum_espresso_code
+
+        if code is not None:
+            raise XastructError("--code names FEFF, and --engine xspectra asks XSpectra; leave one of the two out.")
+        pw_code = quantum_espresso_code("pw.x") if pw_code is None and needed else pw_code
+        xspectra_code = quantum_espresso_code("xspectra.x") if xspectra_code is None and needed else xspectra_code
+        return {"reference": engine, "pw_code": pw_code, "xspectra_code": xspectra_code, "core_hole_family": core_holes}
+    if pw_code is not None or xspectra_code is not None or core_holes is not None:
+        raise XastructError("--pw-code, --xspectra-code and --core-holes are for --engine xspectra; give it, or leave them out.")
+    return {"reference": engine, "code": answering_code(code, needed)}
+
+
 def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
     """Run or submit a process.
 

@@ -8,7 +8,7 @@ import click
 from aiida.cmdline.params import types
 
 from .group import with_profile
-from .launch import answering_code, launch, report
+from .launch import engine_inputs, engine_options, launch, report
 from .output import echo_mapping, json_option
 from .structures import structure_node
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @click.option("-F", "--family", help="Label of the models.  [default: the family that ships with this package]")
 @click.option("-X", "--code", type=types.CodeParamType(), help="FEFF.  [default: the one that comes with this package, on this machine]")
 @click.option("--fallback", type=click.Choice(["on", "off", "always"]), help="When FEFF answers.  [default: on, where the model is unsure]")
-@click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of FEFF.  [default: fast]")
+@click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of the engine.  [default: fast]")
+@engine_options
 @click.option("--daemon", is_flag=True, help="Submit to the daemon and return at once.")
 @json_option
 @with_profile
@@ -37,6 +38,10 @@ def predict(
     code: AbstractCode | None,
     fallback: str | None,
     protocol: str | None,
+    engine: str | None,
+    pw_code: AbstractCode | None,
+    xspectra_code: AbstractCode | None,
+    core_holes: str | None,
     daemon: bool,
     as_json: bool,
 ) -> None:
@@ -45,15 +50,15 @@ def predict(
     STRUCTURE is a file (CIF, POSCAR, extended xyz, or another that pymatgen reads), a node (pk, UUID, label), a mineral or formula of the
     AMCSD or amcsd:ID, an id of the Materials Project (mp-...), or one of an OPTIMADE database (provider:id or its address).
 
-    A learned model answers; where it is unsure, FEFF does, and the answer says so.
+    A learned model answers; where it is unsure, FEFF does, or XSpectra if asked for, and the answer says so.
     """
     from ..workflows.predict import PredictWorkChain
 
     crystal = structure_node(structure)
-    code = answering_code(code, fallback != "off")
+    codes = engine_inputs(engine, code, pw_code, xspectra_code, core_holes, fallback != "off")
     outputs, node = launch(
         lambda: PredictWorkChain.get_builder_from_protocol(
-            crystal, absorber, list(sites) or None, kind=kind, protocol=protocol, code=code, fallback=fallback, family=family
+            crystal, absorber, list(sites) or None, kind=kind, protocol=protocol, fallback=fallback, family=family, **codes
         ),
         daemon,
     )

@@ -22,7 +22,7 @@ RANGE = (float, float)
 @click.option("-r", "--reference", help="Spectrum of known edge on the same energies (a foil, the reference channel): node or file.")
 @click.option("--reference-absorber", help="Absorber of the reference, where its file does not say.  [default: that of the spectrum]")
 @click.option("--reference-mode", type=click.Choice(MODES), help="Detectors of a reference file.")
-@click.option("--reference-energy", type=float, help="Where the reference's edge is, eV.  [default: the tabulated edge]")
+@click.option("--reference-energy", type=float, help="Where the reference's edge first rises, eV.  [default: the tabulated edge]")
 @click.option("--energy-shift", type=float, help="Add this to the energies, eV.")
 @click.option("-d", "--deglitch", is_flag=True, default=None, help="Take out the points that their neighbours contradict.")
 @click.option("-g", "--glitch", "glitches", type=float, multiple=True, help="Take out the point at this energy, eV; may be repeated.")
@@ -78,6 +78,8 @@ def process(
         "edge step": f"{record['edge_step']:.4g}",
         "points taken out": ", ".join(f"{energy:.1f}" for energy in removed) + " eV" if removed else "none",
     }
+    if reference := record.get("reference"):
+        rows["reference"] = "{absorber} {edge}, whose first rise at {e0:.2f} eV was put at {known:.2f} eV".format(**reference)
     if over := record.get("over_absorption"):
         rows["over-absorption"] = f"undone for {over['composition']}: the white line is {over['white_line_raised_by']:.2f} times as high"
     if "k_range" in record:

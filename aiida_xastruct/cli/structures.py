@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from aiida.cmdline.params import types
 
-from ..engine.errors import StructureError, XastructError
+from ..engine.errors import XastructError
 
 if TYPE_CHECKING:
     from aiida.orm import StructureData
 
-#: Bytes of a file of one crystal at most.
-MAX_BYTES = 50_000_000
-
 ENTRY_POINT = "aiida.data:core.structure"
 
-#: Files that ASE reads, because their format has no cell or has it in a comment.
-_XYZ = (".xyz", ".extxyz")
-
-_POSCAR = (".poscar", ".vasp")
-
 #: Endings of files that hold a crystal, and the names that VASP gives them.
-_CRYSTALS = (".cif", ".mcif", ".cssr", ".xsf", *_XYZ, *_POSCAR)
+_CRYSTALS = (".cif", ".mcif", ".cssr", ".xsf", ".xyz", ".extxyz", ".poscar", ".vasp")
 _VASP = ("POSCAR", "CONTCAR")
 
 
@@ -105,40 +97,8 @@ def read_structure(path: Path) -> StructureData:
     Raises:
         StructureError: if it cannot be read, has no cell, or holds what cannot be answered for.
     """
-    import warnings
-
     from aiida.orm import StructureData
 
-    from ..engine.structure import check_structure
+    from ..engine.crystal_file import read_crystal
 
-    if path.stat().st_size > MAX_BYTES:
-        raise StructureError(f"{path.name} has {path.stat().st_size / 1e6:.0f} MB, more than a file of one crystal; cut it down.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about rounded coordinates
-        try:
-            structure = _read(path)
-        except StructureError:
-            raise
-        except Exception as error:  # pymatgen and ASE raise many kinds for what files can hold
-            words = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-            raise StructureError(f"{path.name} cannot be read as a crystal structure ({words}); give a CIF.") from error
-    check_structure(structure)
-    return StructureData(pymatgen=structure, label=path.name)
-
-
-def _read(path: Path) -> Any:
-    from pymatgen.core import Structure
-
-    if path.suffix.lower() in _POSCAR:
-        return Structure.from_str(path.read_text(), fmt="poscar")
-    if path.suffix.lower() not in _XYZ:
-        return Structure.from_file(path)
-    from ase.io import read
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    atoms: Any = read(path, format="extxyz", index=0)
-    if atoms.cell.rank < 3 or not atoms.pbc.all():
-        raise StructureError(
-            f'{path.name} has no cell that is periodic in three dimensions; add Lattice="..." and pbc="T T T", or give a CIF.'
-        )
-    return AseAtomsAdaptor.get_structure(atoms)
+    return StructureData(pymatgen=read_crystal(path), label=path.name)

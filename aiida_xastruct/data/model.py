@@ -106,7 +106,7 @@ class ModelData(Data):
             card = json.loads(self.base.repository.get_object_content(CARD, mode="r"))
         except FileNotFoundError as error:
             raise ModelError(f"the model has no {CARD}; give the folder of one model.") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"{CARD} is not JSON ({error}); make the model again.") from error
         if not isinstance(card, dict):
             raise ModelError(f"{CARD} holds no JSON object; make the model again.")
@@ -211,8 +211,8 @@ class ModelData(Data):
                 raise ModelError(f"{name} is no safetensors file, or cut off; get the model again.")
             try:
                 header = json.loads(stream.read(length))
-                ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
                 raise ModelError(f"{name} has a damaged header; get the model again.") from error
         if 8 + length + max(ends, default=0) != size:
             raise ModelError(f"{name} is cut off, or longer than its header says; get the model again.")

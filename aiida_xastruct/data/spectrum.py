@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from ..engine.errors import XastructError
 from ..engine.exchange import CRYSTAL
+from ..engine.point_band import point_band
 from ..engine.spectrum import FloatArray, Spectrum
 from ..engine.writers import write
 
@@ -211,6 +212,11 @@ class SpectrumData(ArrayData):
         return self.get_array("band") if "band" in self.get_arraynames() else None
 
     @property
+    def point_band(self) -> FloatArray | None:
+        """(n, 2) limits of mu that hold single points as often as `band` holds the whole spectrum, or None where the model did not say."""
+        return point_band(self.mu, self.band, self.settings)
+
+    @property
     def absorber(self) -> str:
         """Symbol of the absorbing element."""
         return str(self.base.attributes.get("absorber"))
@@ -305,6 +311,10 @@ class SpectrumData(ArrayData):
             raise ValidationError(f"the band has shape {band.shape}; give ({len(self.energy)}, 2).")
         if not np.isfinite(band).all() or (band[:, 0] > band[:, 1]).any():
             raise ValidationError("the band holds values that are not finite, or a lower limit above its upper one.")
+        try:
+            point_band(self.mu, band, self.settings)
+        except XastructError as error:
+            raise ValidationError(str(error)) from error
 
     def _extent(self) -> dict[str, Any]:
         """What the node knows beside the engine's spectrum, as `engine.writers` take it."""

@@ -88,6 +88,13 @@ class TableData(SinglefileData):
         with self.open(mode="rb") as stream:
             return pq.read_table(stream, columns=None if columns is None else list(columns), filters=filters)
 
+    def column_names(self) -> list[str]:
+        """Names of the columns; no row is read."""
+        import pyarrow.parquet as pq
+
+        with self.open(mode="rb") as stream:
+            return list(pq.read_schema(stream).names)
+
     def find(self, filters: Sequence[Any] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows that pass filters, with their numbers in the column `number`.
 

@@ -36,7 +36,7 @@ from .feff.deck import has_edge
 from .spectrum import atomic_number, edge_of, multiplets
 
 #: Raised by a change that alters which sites are chosen; a stored input of every choice.
-ACQUISITION_VERSION = "1"
+ACQUISITION_VERSION = "2"
 
 #: How alike two sites of different absorbers in the same surroundings are.
 OTHER_ABSORBER = 0.3
@@ -103,6 +103,8 @@ def places(model: ModelBundle, features: NDArray[np.float32]) -> Array:
 def choose(candidates: Candidates, known: Known, count: int, per_group: int = 1) -> Choice:
     """The sites that cover most of the expected error; see the module. The same input gives the same choice.
 
+    Where no error is expected of any candidate, all count alike: what is chosen is what is least like the rest.
+
     Args:
         candidates: sites that may be chosen.
         known: sites of the training set.
@@ -110,12 +112,13 @@ def choose(candidates: Candidates, known: Known, count: int, per_group: int = 1)
         per_group: sites of one group at most.
 
     Raises:
-        DatasetError: if there is no candidate, nothing known, or a number below one.
+        DatasetError: if there is no candidate, nothing known, a number below one, or an expected error or a place that is no number.
     """
     if not len(candidates) or not len(known.place):
         raise DatasetError("there are no candidates, or no sites that the model knows, so nothing can be chosen; give both.")
     if count < 1 or per_group < 1:
         raise DatasetError(f"{count} sites, {per_group} of a group, are asked for; give 1 or more.")
+    _check_numbers(candidates, known)
     judges = np.arange(len(candidates))
     if len(judges) > JUDGES:
         judges = np.sort(np.random.default_rng(0).choice(judges, JUDGES, replace=False))
@@ -132,7 +135,10 @@ def choose(candidates: Candidates, known: Known, count: int, per_group: int = 1)
     for start in range(0, len(known.place), _BLOCK):
         rows = slice(start, start + _BLOCK)
         covered = np.maximum(covered, likeness(known.place[rows], known.absorber[rows]).max(axis=0))
-    weight = candidates.expected[judges] / candidates.expected[judges].sum()
+    expected = candidates.expected[judges]
+    # By the greatest first: sums of the least numbers that there are, and of the greatest, would be 0 and infinite.
+    weight = expected / expected.max() if expected.max() > 0.0 else np.ones(len(judges))
+    weight = weight / weight.sum()
     before = float(weight @ covered)
     # What a site adds never grows as others are chosen, so only those that looked best are looked at again (Minoux, 1978).
     first = _of_blocks(
@@ -158,6 +164,16 @@ def choose(candidates: Candidates, known: Known, count: int, per_group: int = 1)
         taken[group] = taken.get(group, 0) + 1
         covered = np.maximum(covered, alike)
     return Choice(np.array(chosen, dtype=np.int64), np.array(gains), (before, float(weight @ covered)))
+
+
+def _check_numbers(candidates: Candidates, known: Known) -> None:
+    """Refuse what the sum over candidates would be no number of."""
+    wrong = int((~(np.isfinite(candidates.expected) & (candidates.expected >= 0.0))).sum())
+    if wrong:
+        raise DatasetError(f"the expected error of {wrong} candidates is below zero or no number; leave them out.")
+    lost = int((~np.isfinite(candidates.place).all(axis=1)).sum() + (~np.isfinite(known.place).all(axis=1)).sum())
+    if lost:
+        raise DatasetError(f"{lost} sites lie nowhere, as their features are no numbers; leave them out.")
 
 
 def _squares(one: Array, other: Array) -> Array:

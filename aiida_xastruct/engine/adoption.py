@@ -44,9 +44,9 @@ class AdoptionParameters:
     def __post_init__(self) -> None:
         for name, choices in (("edge", EDGES), ("kind", get_args(Kind)), ("method", get_args(Method))):
             value = getattr(self, name)
-            if value and value not in choices:
+            if not isinstance(value, str) or (value and value not in choices):
                 raise SpectrumError(f"{name} is {value!r}; use one of {', '.join(choices)}.")
-        if not self.absorber:
+        if not isinstance(self.absorber, str) or not self.absorber:
             raise SpectrumError("the node does not say which element absorbs; give it, e.g. absorber 'Fe'.")
 
     @classmethod

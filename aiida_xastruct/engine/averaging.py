@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import SpectrumError
+from .point_band import common_share
 from .spectrum import CROSS_SECTION_EXPONENT, FloatArray, Spectrum, chi_k, find_e0, flatten, k_to_energy, multiplets
 
 #: eV between points of an averaged XANES, 1/angstrom between those of an averaged EXAFS.
@@ -62,6 +63,7 @@ def average(
         "methods": [item.method for item in spectra],
         "aligned_on": "k" if spectra[0].kind == "EXAFS" else "E0" if aligned else "energy",
     }
+    settings |= common_share([item.settings for item, own in zip(spectra, bands or (), strict=bool(bands)) if own is not None])
     if warned := sorted({line for item in spectra for line in item.settings.get("warnings", [])}):
         settings["warnings"] = warned
     first = spectra[0]

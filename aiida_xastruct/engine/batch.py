@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from . import ALGORITHM_VERSION
+from .arrays import DAMAGED, read_npy
 from .bundle import FamilyBundle, ModelBundle
 from .dataset import GRIDS
 from .errors import ModelError, XastructError
@@ -100,6 +101,47 @@ class Batch:
             np.save(folder / name, array, allow_pickle=False)
         facts = {"algorithm_version": ALGORITHM_VERSION["forward"], "kind": self.kind, "rows": len(self.rows), "spectra": len(self.mu)}
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """What `Batch.save` wrote beside the table.
+
+    Attributes:
+        kind: XANES or EXAFS.
+        algorithm_version: of the engine that made it.
+        grid: (m,) eV above E0.
+        mu, half_band: (n, m), see `Batch`.
+    """
+
+    kind: str
+    algorithm_version: str
+    grid: NDArray[np.float64]
+    mu: NDArray[np.float32]
+    half_band: NDArray[np.float32]
+
+
+def read_batch(folder: Path) -> Arrays:
+    """The arrays of a batch that was saved to a folder, checked against its table.
+
+    Raises:
+        ModelError: if a file is missing, damaged, or does not fit the others.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        kind, version = str(facts["kind"]), str(facts["algorithm_version"])
+        grid, mu, half = (read_npy(folder / name) for name in (GRID, MU, HALF_BAND))
+        rows = pq.read_table(folder / TABLE, columns=["row"])["row"].drop_null().to_pylist()
+    except (*DAMAGED, RecursionError, pa.ArrowException) as error:
+        raise ModelError(f"the batch cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}).") from error
+    if kind not in GRIDS or grid.shape != GRIDS[kind].shape or mu.shape != (len(rows), *grid.shape) or half.shape != mu.shape:
+        raise ModelError(f"the table names {len(rows)} spectra of {kind} and the arrays have shapes {mu.shape} and {half.shape}.")
+    if any(array.dtype.kind != "f" or not np.isfinite(array).all() for array in (grid, mu, half)) or sorted(rows) != list(range(len(rows))):
+        raise ModelError("an array of the batch holds what is no number, or the table does not name each curve once.")
+    return Arrays(kind, version, grid, mu, half)
 
 
 def write_table(table: pa.Table, target: Any) -> None:

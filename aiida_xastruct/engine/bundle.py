@@ -20,6 +20,7 @@ from pymatgen.core import Structure
 
 from . import ALGORITHM_VERSION
 from .answers import LEAST_PROBABILITY, DistanceAnswer, ForwardAnswer, InverseAnswer, NeighbourAnswer, merge_inverse
+from .card import check_card
 from .content import content_hash
 from .dataset import GRIDS, MAX_Z
 from .edges import EdgeShifts
@@ -56,9 +57,6 @@ _QUESTIONS = {ForwardCalibration: "forward", DistanceCalibration: "distance", Ne
 
 Promises = TypeVar("Promises", ForwardCalibration, DistanceCalibration, NeighbourCalibration)
 
-#: What a card must hold for a model to answer.
-_CARD_KEYS = ("training_sites", "training_data_hash", "calibration", "features", "edge_shift", "edge_shift_by_engine")
-
 
 class ModelBundle:
     """One model: its ensemble, calibration and domain."""
@@ -82,21 +80,23 @@ class ModelBundle:
             card = json.loads((folder / CARD).read_text())
             task = Task(card["task"], card["kind"])
             architecture = Architecture(**card["architecture"])
-            version = card["algorithm_version"]
-            for name in (*_CARD_KEYS, *(("composition",) if task.name == "neighbours" else ())):
-                card[name]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            version = str(card["algorithm_version"])
+        except ModelError:
+            raise
+        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelError(f"{folder} does not hold a model ({error}); give a folder with {CARD} and {WEIGHTS}.") from error
         if version != ALGORITHM_VERSION[task.name]:
             raise ModelError(
                 f"the {task.label} model was made for algorithm {version} of the engine, and this is {ALGORITHM_VERSION[task.name]}; "
                 "install a family of this version or train it again."
             )
+        check_card(task.name, task.kind, card)
         if task.name == "forward" and card["features"] != content_hash(SEVENNET):
             raise ModelError(f"the {task.label} model was trained on other SevenNet weights than those installed; install its own version.")
-        if not isinstance(card["calibration"], dict):
-            raise ModelError(f"{folder / CARD} holds no calibration; install the family again.")
-        return cls(card, Ensemble.load(folder / WEIGHTS, task, architecture), DomainIndex.load(folder / DOMAIN))
+        domain = DomainIndex.load(folder / DOMAIN)
+        if domain.centre.shape != (task.position_size,):
+            raise ModelError(f"{folder / DOMAIN} is of another model; install the family again.")
+        return cls(card, Ensemble.load(folder / WEIGHTS, task, architecture), domain)
 
     def save(self, folder: Path) -> None:
         """Write the model into a folder, which is made if missing."""
@@ -319,7 +319,7 @@ class FamilyBundle:
         self.folder = folder
         try:
             self.card: dict[str, Any] = json.loads((folder / FAMILY_CARD).read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{folder} does not hold a model family ({error}); give a folder with {FAMILY_CARD}, or 'default'.") from error
         if not isinstance(self.card, dict):
             raise ModelError(f"{folder / FAMILY_CARD} holds no mapping; install the family again.")

@@ -53,7 +53,7 @@ def read_state(path: Path) -> dict[Any, Any]:
         with safe_open(path, framework="pt") as file:
             tree = json.loads(file.metadata()["state"])
             found = _together(tree, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is no state of a training run ({str(error).splitlines()[0]}); remove it and train again.") from error
     if not isinstance(found, dict):
         raise ModelError(f"{path} holds no mapping, so it is no state of a training run; remove it and train again.")
@@ -120,9 +120,10 @@ class RunState:
         self.folder, self._fingerprint = family / STATE_FOLDER, fingerprint
         try:
             kept = json.loads((self.folder / _RUN).read_text())
-            self.finished: list[str] = kept["finished"] if kept["fingerprint"] == fingerprint else []
+            finished = [label for label in kept["finished"] if isinstance(label, str)]
+            self.finished: list[str] = finished if kept["fingerprint"] == fingerprint else []
             stale = kept["fingerprint"] != fingerprint
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             self.finished, stale = [], self.folder.exists()
         if is_first_process():
             if stale:

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from .errors import TimeIsUpError, XastructError
 from .making import add_commands
@@ -83,33 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read_structure(path: Path) -> Any:
-    import warnings
-
-    from pymatgen.core import Structure
-
-    from .errors import StructureError
-
-    if not path.is_file():
-        raise StructureError(f"{path} does not exist; give the path of a CIF or POSCAR.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Structure.from_file(path)
-    except Exception as error:  # pymatgen's readers raise whatever their parsers do
-        detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StructureError(f"{path} cannot be read as a crystal structure ({detail}); give a CIF or POSCAR.") from error
-
-
 def _predict(options: argparse.Namespace) -> None:
     from .bundle import FamilyBundle
-    from .structure import check_structure, inequivalent_absorbers
+    from .crystal_file import read_crystal
+    from .structure import inequivalent_absorbers
 
     if options.structure.name.endswith(".jsonl.gz"):
         _predict_many(options)
         return
-    structure = _read_structure(options.structure)
-    check_structure(structure)
+    structure = read_crystal(options.structure)
     absorbers = inequivalent_absorbers(structure, options.absorber)
     family = FamilyBundle.load(options.family)
     answers = family.predict(structure, [absorber.site for absorber in absorbers], options.kind)

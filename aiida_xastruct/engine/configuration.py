@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from .dataset import GRIDS
 from .errors import DatasetError, XastructError
 from .models.ensemble import Architecture
 from .training import TrainingOptions
+
+#: Bytes of a configuration at most; the longest of this package has two thousand.
+_MOST_BYTES = 1_000_000
 
 TASKS = ("forward", "neighbours", "distance")
 
@@ -53,7 +57,7 @@ class FamilyConfig:
             if key in inner:
                 values[key] = _changed(key, inner[key](), value)
             elif key == "tasks":
-                if not isinstance(value, list | tuple):
+                if not isinstance(value, list | tuple) or not all(isinstance(label, str) for label in value):
                     raise XastructError(f"tasks is {value!r}; give a list such as [forward-XANES].")
                 values[key] = tuple(value)
             else:
@@ -73,10 +77,19 @@ def read_content(path: Path) -> dict[str, Any]:
     """
     import yaml
 
+    if path.stat().st_size > _MOST_BYTES:
+        raise DatasetError(f"{path} has {path.stat().st_size / 1e6:.1f} MB, more than any configuration; give another file.")
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise DatasetError(f"{path} is not YAML ({str(error).splitlines()[0]}); mend it.") from error
+        text = path.read_text()
+        # A hundred bytes of aliases within aliases stand for any amount of memory.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise DatasetError(f"{path} uses aliases of YAML (*name), which no configuration needs; write the values out.")
+        content = yaml.safe_load(text) or {}
+    except DatasetError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(f"{path} is not YAML ({words}); mend it.") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{path} must hold a mapping of keys to values.")
     return content
@@ -104,7 +117,13 @@ def _usable(key: str, value: Any, usual: Any) -> Any:
             raise XastructError(f"{key} is {value!r}; give true or false.")
         return value
     allowed = (int,) if isinstance(usual, int) else (int, float)
-    if not isinstance(value, allowed) or isinstance(value, bool) or value < 0 or (value == 0 and name not in _ZERO_ALLOWED):
+    if (
+        not isinstance(value, allowed)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or value < 0
+        or (value == 0 and name not in _ZERO_ALLOWED)
+    ):
         kind = "whole number" if isinstance(usual, int) else "number (in YAML 2.0e-3, not 2e-3)"
         raise XastructError(f"{key} is {value!r}; give a {kind}{' of 0 or more' if name in _ZERO_ALLOWED else ' above 0'}.")
     return float(value) if isinstance(usual, float) else value  # AiiDA stores 1.0 as 1, and what follows is measured by its type

@@ -24,7 +24,7 @@ from pymatgen.core import Composition, Structure
 from .errors import StructureError
 from .readers.materials_project import access
 from .reference.sources import AmcsdSource, open_source
-from .structure import check_structure
+from .structure import check_structure, make_structure
 
 #: What a database may send, bytes, and may take for it, seconds.
 MAX_BYTES, TIMEOUT = 8_000_000, 30.0
@@ -185,22 +185,33 @@ def _address(provider: str, identifier: str) -> str:
 def _optimade(address: str, name: str) -> Found:
     if "/structures/" not in urlsplit(address).path:
         raise StructureError(f"{address} is no entry of an OPTIMADE database; its address holds /structures/ and the id.")
-    content = _download(address, name)
+    return read_optimade(_download(address, name), name, address)
+
+
+def read_optimade(content: bytes, name: str, address: str) -> Found:
+    """The crystal in what a database answered.
+
+    Args:
+        content: of the answer.
+        name: of the entry, for messages.
+        address: that was asked.
+
+    Raises:
+        StructureError: if it holds none, or one that cannot be used.
+    """
     try:
         answer = json.loads(content)
         data = answer["data"]
         if isinstance(data, list):
             (data,) = data
-        structure = _structure(data["attributes"], name)
+        structure, identifier = _structure(data["attributes"], name), str(data["id"])
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         if isinstance(error, StructureError):
             raise
         raise StructureError(f"{name} is no crystal in an answer of OPTIMADE ({type(error).__name__}: {error}); check the id.") from error
     check_structure(structure)
     parts = urlsplit(address)
-    return Found(
-        structure, name, {"db_name": "OPTIMADE", "id": str(data["id"]), "db_uri": f"{parts.scheme}://{parts.netloc}", "uri": address}
-    )
+    return Found(structure, name, {"db_name": "OPTIMADE", "id": identifier, "db_uri": f"{parts.scheme}://{parts.netloc}", "uri": address})
 
 
 def _download(address: str, name: str) -> bytes:
@@ -241,4 +252,4 @@ def _structure(attributes: Mapping[str, Any], name: str) -> Structure:
         if len(chemical) != 1 or chemical[0] in ("X", "vacancy") or abs(species.get("concentration", [1.0])[0] - 1.0) > 1e-6:
             raise StructureError(f"{name} is disordered ({site}); give an ordered crystal.")
         elements.append(chemical[0])
-    return Structure(attributes["lattice_vectors"], elements, positions, coords_are_cartesian=True)
+    return make_structure(attributes["lattice_vectors"], elements, positions, cartesian=True)

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import MAX_Z, Holdout, SiteTable, group_label, part_of
+from .arrays import DAMAGED_HDF5, hdf5_array, hdf5_text, hdf5_word
+from .dataset import MAX_Z, Holdout, SiteTable, check_materials, group_label, part_of
 from .errors import DatasetError, StructureError
 from .feff.deck import has_edge
+from .formats import check_format
 from .paths import PATHS_SIZE, path_rows
 from .reference.sources import open_source
 from .spectrum import EXAFS_GRID, atomic_number
@@ -108,13 +110,22 @@ class Crystals:
 
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise DatasetError(f"{path} is not a {FORMAT} file; make one with `xastruct crystals`.")
-                materials = [json.loads(line) for line in file["materials"][()].tobytes().decode().splitlines()]
-                found = cls(materials, **{name: file[name][()] for name in COLUMNS})
-        except (OSError, KeyError) as error:
+                check_format(path, hdf5_word(file, "format"), FORMAT, "`xastruct crystals`")
+                materials = [json.loads(line) for line in hdf5_text(file, "materials").splitlines()]
+                found = cls(materials, **{name: hdf5_array(file, name) for name in COLUMNS})
+        except DatasetError:
+            raise
+        except (*DAMAGED_HDF5, RecursionError) as error:
             raise DatasetError(f"{path} cannot be read as crystals ({error}); make it again with `xastruct crystals`.") from error
-        if any(len(getattr(found, name)) != len(found) for name in COLUMNS) or found.paths.shape[1:] != (PATHS_SIZE,):
+        check_materials(materials)
+        n = found.material.size
+        shapes = {"shell": (n, MAX_Z), "paths": (n, PATHS_SIZE)}
+        columns = {name: getattr(found, name) for name in COLUMNS}
+        limits = {"material": len(materials), "site": 2**31, "absorber": MAX_Z}
+        if any(array.shape != shapes.get(name, (n,)) or array.dtype.kind not in "fiu" for name, array in columns.items()) or any(
+            columns[name].dtype.kind not in "iu" or (n and not 0 <= columns[name].min() <= columns[name].max() < most)
+            for name, most in limits.items()
+        ):
             raise DatasetError(f"{path} is damaged or of another version; make it again with `xastruct crystals`.")
         return found
 

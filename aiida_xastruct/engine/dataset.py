@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import DAMAGED_HDF5, hdf5_array, hdf5_text, hdf5_word
 from .edges import STEP, EdgeShifts
 from .errors import DatasetError
-from .paths import PathTable
+from .formats import check_format
+from .paths import PATH_COLUMNS, PATH_K, PathTable
 from .spectrum import EXAFS_GRID, XANES_GRID, FloatArray, element_symbol
 
 FORMAT = "xastruct-dataset-4"
@@ -123,6 +125,62 @@ class SiteTable:
 #: What a file holds of a table.
 COLUMNS = tuple(item.name for item in fields(SiteTable) if item.name != "target")
 
+#: Axes of each column beyond rows, and what a material is described by.
+_AXES = {"curve": 2, "wide": 2, "thermal": 3, "shell": 2, "features": 2}
+MATERIAL = {"source": str, "source_id": str, "formula": str, "space_group": int, "prototype": str}
+
+
+def check_materials(materials: Any) -> None:
+    """Refuse a list of what is no material.
+
+    Raises:
+        DatasetError: naming what one lacks.
+    """
+    for material in materials:
+        for name, kind in MATERIAL.items():
+            if not isinstance(material, dict) or not isinstance(material.get(name), kind):
+                raise DatasetError(f"a material of the file has no proper {name!r}; the file is damaged, make it again.")
+
+
+def check_columns(kind: str, arrays: Mapping[str, NDArray[Any]], materials: Any, engines: Any) -> None:
+    """Refuse columns that are not of one table, or name materials, elements or programs that there are not.
+
+    Raises:
+        DatasetError: naming the column.
+    """
+    check_materials(materials)
+    if not isinstance(engines, list) or not all(isinstance(engine, str) for engine in engines):
+        raise DatasetError("the file does not name the programs of its spectra; it is damaged, make it again.")
+    rows = len(arrays["material"]) if arrays["material"].ndim == 1 else -1
+    for name, array in arrays.items():
+        if array.ndim != _AXES.get(name, 1) or len(array) != rows or (name != "peer_split" and array.dtype.kind not in "fiu"):
+            raise DatasetError(
+                f"the column {name} of {kind} has the shape {array.shape}, not {rows} rows of numbers; make the dataset again."
+            )
+    limits = {"material": len(materials), "engine": len(engines), "absorber": MAX_Z, "site": 2**31}
+    for name, limit in limits.items():
+        array = arrays[name]
+        if array.dtype.kind not in "iu" or (rows and not (name == "absorber") <= array.min() <= array.max() < limit):
+            raise DatasetError(f"the column {name} of {kind} holds numbers that are not from 0 to {limit - 1}; make the dataset again.")
+    if arrays["shell"].shape[1] != MAX_Z or arrays["thermal"].shape[2] != len(GRIDS[kind]):
+        raise DatasetError(f"the shells or the thermal spectra of {kind} are of another version; make the dataset again.")
+
+
+def check_paths(arrays: Mapping[str, NDArray[Any]] | None) -> None:
+    """Refuse scattering paths that are not of one table.
+
+    Raises:
+        DatasetError: if they are not.
+    """
+    if arrays is None:
+        return
+    n = arrays["site"].size
+    shapes = {"site": (n,), "geometry": (n, len(PATH_COLUMNS)), "amplitude": (n, 2, len(PATH_K))}
+    if any(arrays[name].shape != shape or arrays[name].dtype.kind not in "fiu" for name, shape in shapes.items()):
+        raise DatasetError("the scattering paths of the file are not of one table; the file is damaged, make it again.")
+    if n and (arrays["site"].dtype.kind not in "iu" or arrays["site"].min() < 0):
+        raise DatasetError("the scattering paths name sites that there are not; the file is damaged, make it again.")
+
 
 @dataclass(eq=False)
 class Dataset:
@@ -184,7 +242,10 @@ class Dataset:
 
         of_formula = {material["formula"]: np.zeros(MAX_Z, dtype=bool) for material in self.materials}
         for formula, elements in of_formula.items():
-            elements[[element.Z for element in Composition(formula).elements]] = True
+            try:
+                elements[[element.Z for element in Composition(formula).elements]] = True
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
+                raise DatasetError(f"the dataset names a material {formula!r}, which is no formula of elements; make it again.") from error
         rows = [of_formula[self.materials[material]["formula"]] for material in self.tables[kind].material]
         return np.array(rows).reshape(-1, MAX_Z)
 
@@ -258,19 +319,22 @@ class Dataset:
 
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise DatasetError(f"{path} is not a {FORMAT} file; make one with `xastruct dataset`.")
-                text = file["materials"][()].tobytes().decode()
-                materials = [json.loads(line) for line in text.splitlines()]
+                check_format(path, hdf5_word(file, "format"), FORMAT, "`xastruct dataset`")
+                materials = [json.loads(line) for line in hdf5_text(file, "materials").splitlines()]
+                engines = json.loads(hdf5_word(file, "engines"))
                 tables = {}
                 for kind in GRIDS:
                     if kind in file:
-                        arrays = {name: file[kind][name][()] for name in COLUMNS}
+                        arrays = {name: hdf5_array(file[kind], name) for name in COLUMNS}
                         arrays["peer_split"] = arrays["peer_split"].astype(str)
+                        check_columns(kind, arrays, materials, engines)
                         tables[kind] = SiteTable(**arrays)
-                own = {item.name: file["paths"][item.name][()] for item in fields(PathTable)} if "paths" in file else None
-                return cls(materials, json.loads(file.attrs["engines"]), tables, PathTable(**own) if own else None)
-        except (OSError, KeyError) as error:
+                own = {item.name: hdf5_array(file["paths"], item.name) for item in fields(PathTable)} if "paths" in file else None
+                check_paths(own)
+                return cls(materials, engines, tables, PathTable(**own) if own else None)
+        except DatasetError:
+            raise
+        except (*DAMAGED_HDF5, RecursionError) as error:
             raise DatasetError(f"{path} cannot be read as a dataset ({error}); make it again with `xastruct dataset`.") from error
 
     def content_hash(self) -> str:

@@ -19,6 +19,10 @@ class FeffError(XastructError):
     """FEFF cannot be run on this input, or its output cannot be read."""
 
 
+class PseudoError(XastructError):
+    """Pseudopotentials that cannot be used for a core hole, or with each other."""
+
+
 class DatasetError(XastructError):
     """A training set that is malformed, or that holds what must never be trained on."""
 

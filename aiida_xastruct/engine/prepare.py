@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from .dataset import LEAST_SHIFT, MAX_Z, MOST_SHIFT, THERMAL_DRAWS, WIDE_GRID, Dataset, Holdout, SiteTable
-from .errors import DatasetError, SpectrumError
+from .errors import DatasetError, SpectrumError, StructureError
 from .features import site_rows
 from .paths import PATHS_SIZE, PathTable, loudest_chi
 from .reference import read_reference
@@ -37,6 +38,8 @@ from .spectrum import (
     on_grid,
     tabulated_edge,
 )
+from .structure import make_structure
+from .structures_file import whole_lines
 
 #: Grid points that a spectrum must cover to be trained on or measured.
 MINIMUM_POINTS = 40
@@ -114,18 +117,18 @@ def _lines(path: Path, refuse: Callable[[str], None] | None = None) -> Iterator[
     """
     try:
         with gzip.open(path, "rt") as lines:
-            for line in lines:
+            for line in whole_lines(lines):
                 try:
                     row = json.loads(line)
                     if not isinstance(row, dict):
                         raise ValueError("not an object")
-                except ValueError:
+                except (ValueError, RecursionError):
                     if refuse is None:
                         raise
                     refuse("a line is no JSON object")
                 else:
                     yield row
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise DatasetError(f"{path.name} cannot be read as gzipped JSON lines ({error}); get or make the file again.") from error
 
 
@@ -138,8 +141,8 @@ def read_jsonl_structures(path: Path, refuse: Callable[[str], None] | None = Non
     found = {}
     for row in _lines(path, refuse):
         try:
-            found[row["material_id"]] = Structure(row["lattice"], row["species"], row["frac"])
-        except Exception as error:  # pymatgen has its own, beside KeyError, TypeError and ValueError
+            found[str(row["material_id"])] = make_structure(row["lattice"], row["species"], row["frac"])
+        except (KeyError, StructureError) as error:
             if refuse is None:
                 raise DatasetError(
                     f"a line of {path.name} is no structure ({error}); each needs material_id, lattice, species and frac."
@@ -175,7 +178,7 @@ def read_jsonl(spectra: Path, structures: Path, refuse: Callable[[str], None] | 
 def _record(row: dict[str, Any], source: str, crystals: dict[str, Structure], spectra: str, structures: str) -> Record:
     """The record of one line; the names of the two files are for messages."""
     try:
-        material, site, engine = row["material_id"], row["site"], str(row["engine"])
+        material, site, engine = str(row["material_id"]), row["site"], str(row["engine"])
         crystal = crystals.get(material)
     except (KeyError, TypeError) as error:
         raise DatasetError(f"a line of {spectra} lacks {error}; each needs material_id, site and engine.") from error

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import SpectrumError
+from .first_rise import first_rise
 from .options import from_plain
 from .quality import quality
 from .spectrum import FloatArray, Spectrum, find_e0, flatten, normalise, own_end, tabulated_edge, without_background
@@ -36,7 +37,7 @@ class ProcessingParameters:
 
     Attributes:
         energy_shift: added to the energies, before E0 is looked for.
-        reference_energy: where the edge of the reference is (a foil, or the reference channel); the tabulated energy of its edge if None.
+        reference_energy: where the edge of the reference first rises (a foil, or the reference channel); the tabulated energy if None.
         glitches: energies of points to take out.
         deglitch: whether to take out the points that their neighbours contradict too (`quality.Quality.glitches`).
         composition: formula of the sample, such as Fe2O3, to undo over-absorption of a fluorescence; not undone if empty.
@@ -74,6 +75,8 @@ class ProcessingParameters:
     window: Window = "hanning"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.glitches, list | tuple) or not all(_is_number(energy) for energy in self.glitches):
+            raise SpectrumError(f"glitches is {self.glitches!r}; give a list of energies in eV.")
         object.__setattr__(self, "glitches", tuple(float(energy) for energy in self.glitches))
         for name, low, high in (
             ("energy_shift", -MOST_SHIFT, MOST_SHIFT),
@@ -87,7 +90,7 @@ class ProcessingParameters:
             ("k_taper", 0.0, 5.0),
         ):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and low <= value <= high):
+            if value is not None and not (_is_number(value) and low <= value <= high):
                 raise SpectrumError(f"{name} is {value!r}; give a number from {low:g} to {high:g}.")
         for name, low, high in (("pre_edge", -2000.0, 0.0), ("post_edge", 0.0, 5000.0), ("k_range", 0.0, 60.0)):
             _check_range(self, name, low, high)
@@ -106,6 +109,11 @@ class ProcessingParameters:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, from which `from_dict` makes the same parameters."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _check_range(parameters: ProcessingParameters, name: str, low: float, high: float) -> None:
@@ -190,14 +198,19 @@ def _calibrated(spectrum: Spectrum, parameters: ProcessingParameters, reference:
         raise SpectrumError("reference_energy says where the edge of a reference is, but no reference was given; give one.")
     if reference is not None:
         known = parameters.reference_energy or tabulated_edge(reference.absorber, reference.edge)
-        measured = find_e0(replace(reference, e0=None))
+        measured, steepest = first_rise(reference), find_e0(replace(reference, e0=None))
         shift += known - measured
         if abs(shift) > MOST_SHIFT:
             raise SpectrumError(
                 f"the reference has its edge at {measured:.1f} eV, which should be at {known:.1f} eV; a shift of {shift:+.0f} eV is no "
                 "miscalibration: check which edge it is."
             )
-        record["reference"] = {"absorber": reference.absorber, "edge": reference.edge, "e0": measured, "known": known}
+        record["reference"] = {"absorber": reference.absorber, "edge": reference.edge, "e0": measured, "steepest": steepest, "known": known}
+        if measured != steepest:
+            record["remarks"].append(
+                f"The {reference.absorber} {reference.edge} edge of the reference rises twice: the first rise, at {measured:.1f} eV, "
+                f"was put at {known:.1f} eV, not the steeper one at {steepest:.1f} eV."
+            )
     record["energy_shift"] = shift
     if shift == 0.0 and reference is None:
         return spectrum

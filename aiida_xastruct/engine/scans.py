@@ -73,10 +73,15 @@ class ScanParameters:
             value = getattr(self, name)
             if value and value not in choices:
                 raise SpectrumError(f"{name} is {value!r}; use one of {', '.join(choices)}.")
+        for name in ("absorber", "edge", "kind", "mode"):
+            if not isinstance(getattr(self, name), str):
+                raise SpectrumError(f"{name} is {getattr(self, name)!r}; give a word.")
+        if not isinstance(self.columns, Mapping) or not all(isinstance(label, str) for label in self.columns.values()):
+            raise SpectrumError(f"columns is {self.columns!r}; give names by role, such as {{'i0': 'mon'}}.")
         for role in self.columns:
             if role not in COLUMN_NAMES:
                 raise SpectrumError(f"columns names {role!r}; the columns that can be named are {', '.join(COLUMN_NAMES)}.")
-        if isinstance(self.groups, str):
+        if not isinstance(self.groups, list | tuple) or not all(isinstance(label, str) for label in self.groups):
             raise SpectrumError(f"groups is {self.groups!r}; give a list of labels.")
 
     @classmethod

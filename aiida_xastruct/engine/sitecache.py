@@ -12,6 +12,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,9 @@ from .content import content_hash
 from .errors import CacheError, StructureError
 from .sevennet import FOLDER as SEVENNET
 from .structure import Absorber, FirstShell, atomic_numbers, check_structure, first_shell, prototype, space_group
+
+#: Bytes of the features of one element in one structure at most.
+_MOST_BYTES = 200_000_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS structure (hash TEXT PRIMARY KEY, space_group INTEGER, prototype TEXT, refused TEXT);
@@ -115,7 +119,7 @@ class SiteCache:
         try:
             self._database = sqlite3.connect(path, timeout=60)
             self._database.executescript(_SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes what it found in a damaged file
             raise CacheError(f"{path} cannot keep features ({error}); name a file of its own in a folder that exists.") from error
 
     def __enter__(self) -> SiteCache:
@@ -124,8 +128,20 @@ class SiteCache:
     def __exit__(self, *_: object) -> None:
         self._database.close()
 
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Raises CacheError where what the file holds is damaged."""
+        try:
+            yield
+        except (sqlite3.Error, zlib.error, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise CacheError(f"the file that keeps features is damaged ({error}); remove it, it is filled again.") from error
+
     def get(self, key: str, sites: Sequence[int]) -> StructureFacts | None:
-        """Facts of a structure if all of `sites` are known."""
+        """Facts of a structure if all of `sites` are known; raises CacheError where the file is damaged."""
+        with self._sound():
+            return self._get(key, sites)
+
+    def _get(self, key: str, sites: Sequence[int]) -> StructureFacts | None:
         found = self._database.execute("SELECT space_group, prototype, refused FROM structure WHERE hash = ?", (key,)).fetchone()
         if found is None:
             return None
@@ -140,8 +156,8 @@ class SiteCache:
         return StructureFacts(found[0], found[1], found[2], {site: rows[site] for site in sites})
 
     def put(self, key: str, facts: StructureFacts) -> None:
-        """Keep the facts of one structure."""
-        with self._database:
+        """Keep the facts of one structure; raises CacheError where the file is damaged."""
+        with self._sound(), self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO structure VALUES (?, ?, ?, ?)", (key, facts.space_group, facts.prototype, facts.refused)
             )
@@ -151,14 +167,19 @@ class SiteCache:
             )
 
     def get_absorbers(self, key: str, element: str) -> AbsorberRows | None:
-        """What forward models see of an element in a structure, if it is known."""
+        """What forward models see of an element in a structure, if it is known; raises CacheError where the file is damaged."""
+        with self._sound():
+            return self._get_absorbers(key, element)
+
+    def _get_absorbers(self, key: str, element: str) -> AbsorberRows | None:
         found = self._database.execute(
             "SELECT sites, features FROM absorber WHERE hash = ? AND element = ? AND version = ?", (key, element, features_version())
         ).fetchone()
         if found is None:
             return None
-        absorbers = [Absorber(site, element, multiplicity) for site, multiplicity in json.loads(found[0])]
-        features = np.frombuffer(zlib.decompress(found[1]), dtype="<f4").reshape(len(absorbers), -1)
+        absorbers = [Absorber(int(site), element, int(multiplicity)) for site, multiplicity in json.loads(found[0])]
+        # The features of a site take 10 kB; a blob that unpacks to more was not written here.
+        features = np.frombuffer(zlib.decompressobj().decompress(found[1], _MOST_BYTES), dtype="<f4").reshape(len(absorbers), -1)
         return AbsorberRows(absorbers, features)
 
     def put_absorbers(self, key: str, rows: AbsorberRows) -> None:
@@ -170,7 +191,7 @@ class SiteCache:
             sites = json.dumps([[rows.absorbers[i].site, rows.absorbers[i].multiplicity] for i in chosen])
             blob = zlib.compress(np.ascontiguousarray(rows.features[chosen], dtype="<f4").tobytes(), 1)
             records.append((key, element, features_version(), sites, blob))
-        with self._database:
+        with self._sound(), self._database:
             self._database.executemany("INSERT OR REPLACE INTO absorber VALUES (?, ?, ?, ?, ?)", records)
 
     def fill(self, tasks: Sequence[tuple[Structure, Sequence[int]]], cores: int = 1) -> Iterator[int]:

@@ -358,6 +358,9 @@ def without_background(
 
     Returns:
         k in 1/angstrom and chi, both (m,), for k >= 0.
+
+    Raises:
+        SpectrumError: if there are too few points above E0.
     """
     from larch import Group
     from larch.xafs import autobk
@@ -365,7 +368,10 @@ def without_background(
     group = Group()
     own = spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE
     energy, mu = np.array(spectrum.energy[own]), np.array(spectrum.mu[own])
-    autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)
+    try:
+        autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)
+    except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError, np.linalg.LinAlgError) as error:
+        raise SpectrumError(f"no background is found under the EXAFS ({str(error).splitlines()[0]}); check the points above E0.") from error
     return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
 
 

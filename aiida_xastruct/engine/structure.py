@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import DummySpecies, Element, Structure
+from pymatgen.core import DummySpecies, Element, Lattice, Structure
+from pymatgen.core.structure import StructureError as _PymatgenError
 
 from .errors import StructureError
 
 #: Shorter contacts than this are no chemical bond; the H-H bond is 0.74 angstrom.
 MINIMUM_DISTANCE = 0.6
+
+#: No crystal has a longer cell vector, angstrom, nor an atom farther from its cell, in cells: numbers beyond would take any memory.
+LONGEST_CELL, MOST_CELLS = 1000.0, 1000.0
 
 SYMMETRY_TOLERANCE = 0.01
 
@@ -78,14 +82,67 @@ def check_structure(structure: Structure) -> None:
     for specie in {next(iter(site.species)) for site in structure}:
         if isinstance(specie, DummySpecies):  # its Z is the hash of its name, of either sign
             raise StructureError(f"{str(specie)!r} is not an element; replace dummy species first.")
-    if not np.isfinite(structure.lattice.matrix).all() or structure.volume < 1.0:
+    matrix = structure.lattice.matrix
+    if not np.isfinite(matrix).all() or not 1.0 <= structure.volume < np.inf:
         raise StructureError("the cell has no volume; check the lattice vectors (angstrom).")
+    if np.abs(matrix).max() > LONGEST_CELL or 1.0 / np.linalg.norm(np.linalg.inv(matrix), axis=0).max() < MINIMUM_DISTANCE:
+        raise StructureError(f"the cell is longer than {LONGEST_CELL:.0f} angstrom, or so oblique that it is flat; give the reduced cell.")
+    if not np.abs(structure.frac_coords).max() < MOST_CELLS:
+        raise StructureError(f"a coordinate is no number, or lies more than {MOST_CELLS:.0f} cells away; check the coordinates.")
     i, j, _, distance = structure.get_neighbor_list(MINIMUM_DISTANCE, exclude_self=True)
     if len(distance):
         worst = int(np.argmin(distance))
         raise StructureError(
             f"sites {i[worst]} and {j[worst]} are {distance[worst]:.2f} angstrom apart; the structure is damaged or still disordered."
         )
+
+
+def make_structure(lattice: Any, species: Any, coordinates: Any, cartesian: bool = False) -> Structure:
+    """A structure from plain values of a file.
+
+    Args:
+        lattice: (3, 3) vectors, angstrom.
+        species: (n,) symbols.
+        coordinates: (n, 3) fractional, or angstrom if `cartesian`.
+        cartesian: see there.
+
+    Raises:
+        StructureError: if they are of another shape, no numbers, or no elements.
+    """
+    try:
+        matrix, places = (np.array(values, dtype=np.float64) for values in (lattice, coordinates))
+        if matrix.shape != (3, 3) or places.shape != (len(species), 3):
+            raise ValueError(f"{len(species)} species, coordinates of shape {places.shape}, a lattice of shape {matrix.shape}")
+        if not (np.isfinite(matrix).all() and np.isfinite(places).all()):
+            raise ValueError("a value is not finite")
+        return Structure(Lattice(matrix), list(species), places, coords_are_cartesian=cartesian)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ArithmeticError, np.linalg.LinAlgError, _PymatgenError) as error:
+        raise StructureError(f"lattice, species and coordinates make no structure ({_first_line(error)}); check them.") from error
+
+
+def structure_of(given: Mapping[str, Any]) -> Structure:
+    """The structure of the dictionary that pymatgen makes of one: its own loader imports classes that the dictionary names.
+
+    Raises:
+        StructureError: if it is no such dictionary.
+    """
+    try:
+        lattice, sites = given["lattice"], given["sites"]
+        species = [{str(part["element"]): float(part.get("occu", 1.0)) for part in site["species"]} for site in sites]
+        matrix, places = lattice["matrix"], [site["abc"] for site in sites]
+        periodic = tuple(bool(one) for one in lattice.get("pbc", (True, True, True)))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise StructureError(f"it is no structure ({type(error).__name__}: {error}); get it again.") from error
+    found = make_structure(matrix, species, places)
+    if periodic == (True, True, True):
+        return found
+    if len(periodic) != 3:
+        raise StructureError("it is no structure (pbc are not three); get it again.")
+    return Structure(Lattice(found.lattice.matrix, pbc=periodic), found.species_and_occu, found.frac_coords)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
 def symbol(structure: Structure, site: int) -> str:

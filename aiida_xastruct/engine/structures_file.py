@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO, Any, AnyStr, cast
 
 from pymatgen.core import Structure
 
 from .errors import StructureError
-from .structure import atomic_numbers, check_structure, symbol_of
+from .structure import atomic_numbers, check_structure, make_structure, symbol_of
 
 FILENAME = "structures.jsonl.gz"
+
+#: Letters of a line at most: ten times as many as a crystal of ten thousand atoms takes.
+MOST_LINE = 10_000_000
 
 #: A crystal by the name that its source has for it, or one sentence that says why there is none.
 Entry = tuple[str, Structure | str]
@@ -66,14 +70,26 @@ def read_structures(stream: IO[bytes], name: str = FILENAME) -> Iterator[Entry]:
     """
     try:
         with gzip.open(stream, "rt") as lines:
-            for line in lines:
+            for line in whole_lines(lines):
                 record = json.loads(line)
                 if "refused" in record:
                     yield str(record["id"]), str(record["refused"])
                 else:
-                    yield str(record["id"]), Structure(record["lattice"], record["species"], record["frac"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                    yield str(record["id"]), make_structure(record["lattice"], record["species"], record["frac"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
         raise StructureError(f"{name} is no file of structures ({error}); make it with `structures_node`.") from error
+
+
+def whole_lines(lines: IO[AnyStr]) -> Iterator[AnyStr]:
+    """Lines of a file that may have been made to take all memory.
+
+    Raises:
+        ValueError: if one is longer than any crystal or spectrum.
+    """
+    while line := lines.readline(MOST_LINE + 1):
+        if len(line) > MOST_LINE:
+            raise ValueError(f"a line is longer than {MOST_LINE / 1e6:.0f} MB")
+        yield line
 
 
 def count_structures(stream: IO[bytes]) -> int:
@@ -84,6 +100,6 @@ def count_structures(stream: IO[bytes]) -> int:
     """
     try:
         with gzip.open(stream, "rb") as lines:
-            return sum(1 for _ in lines)
-    except (OSError, EOFError) as error:
+            return sum(1 for _ in whole_lines(cast("IO[bytes]", lines)))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise StructureError(f"the file of structures cannot be read ({error}); make it with `structures_node`.") from error

@@ -100,7 +100,9 @@ def read_log(lines: Iterable[str]) -> list[dict[str, Any]]:
     for text in lines:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(line, dict) or not all(isinstance(line.get(key, ""), str | int) for key in ("run", "task", "network", "epoch")):
             continue
         if "run" in line:
             run, found = line["run"], found if line["run"] == run else {}

@@ -242,7 +242,7 @@ def _read(folder: Path) -> tuple[str, list[Path], dict[str, Path]]:
         is_object = isinstance(json.loads(manifest), dict)
     except OSError as error:
         raise ModelError(f"{folder} has no {MANIFEST}; give the folder of a model family.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{folder / MANIFEST} is not JSON ({error}); get the family again.") from error
     if not is_object:
         raise ModelError(f"{folder / MANIFEST} holds no JSON object; get the family again.")

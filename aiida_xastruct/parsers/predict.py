@@ -21,29 +21,28 @@ class PredictParser(Parser):
 
     def parse(self, retrieved_temporary_folder: str, **kwargs: Any) -> ExitCode | None:
         """Attach `table` and `spectra`."""
-        import numpy as np
         from pyarrow import ArrowException
 
         from ..calculations.functions.predict_batch import spectra_node
-        from ..engine.batch import FACTS, GRID, HALF_BAND, MU, TABLE
+        from ..engine.batch import FACTS, TABLE, read_batch
+        from ..engine.errors import XastructError
 
         if FACTS not in self.retrieved.base.repository.list_object_names():
             return self._unfinished()
         folder = Path(retrieved_temporary_folder)
         try:
-            facts = json.loads(self.retrieved.base.repository.get_object_content(FACTS))
-            found, kind = facts["algorithm_version"], facts["kind"]
+            found = json.loads(self.retrieved.base.repository.get_object_content(FACTS))["algorithm_version"]
             wanted = self.node.inputs.algorithm_version.value
             if found != wanted:
                 return self.exit_codes.ERROR_OTHER_VERSION.format(found=found, wanted=wanted)
-            spectra = spectra_node(*(np.load(folder / name, allow_pickle=False) for name in (GRID, MU, HALF_BAND)))
+            arrays = read_batch(folder)
             with (folder / TABLE).open("rb") as stream:
-                table = TableData.from_file(stream, kind)
-        except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
+                table = TableData.from_file(stream, arrays.kind)
+        except XastructError as error:
+            return self.exit_codes.ERROR_DAMAGED.format(reason=str(error))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArrowException) as error:
             return self.exit_codes.ERROR_DAMAGED.format(reason=f"{error}.")
-        curves = table.base.attributes.get("n_spectra")
-        if any(len(spectra.get_array(name)) != curves for name in ("mu", "half_band")):
-            return self.exit_codes.ERROR_DAMAGED.format(reason=f"the table names {curves} spectra and the arrays hold another number.")
+        spectra = spectra_node(arrays.grid, arrays.mu, arrays.half_band)
         self.out("table", table)
         self.out("spectra", spectra)
         return None

@@ -20,9 +20,12 @@ from ..groups.family import MATERIALS, SHIPPED, ModelFamily
 
 #: Papers of sources of structures, by what a node's `source` or a material's record calls them.
 SOURCES = {
-    "amcsd": "amcsd", "AMCSD": "amcsd", "Materials Project": "materials_project", "npz": "materials_project",
-    "feff_mp": "materials_project", "omnixas_feff": "omnixas", "OPTIMADE": "optimade",
+    "amcsd": ("amcsd",), "AMCSD": ("amcsd",), "Materials Project": ("materials_project",), "OPTIMADE": ("optimade",),
+    "feff_mp": ("materials_project",), "omnixas_feff": ("omnixas", "materials_project"),
 }  # fmt: skip
+
+#: How the Materials Project's ids begin, by which crystals of a table (npz) that anybody may have made are known to be its.
+MATERIALS_PROJECT = "mp-"
 
 #: Papers of programs, by how their versions begin.
 PROGRAMS = {"FEFF 10": "feff10", "FEFF10": "feff10", "FEFF 9": "feff9", "FEFF 8": "feff8", "FEFF8": "feff8", "FEFF 6": "feff8"}
@@ -97,11 +100,8 @@ def _model(model: ModelData, own: dict[str, Work], cite: Any) -> None:
     )
     for program in programs:
         _program(program, f"training data of the {name} model", cite)
-    for source in training_sources(trained):
-        if source in SOURCES:
-            cite(SOURCES[source], f"training data of the {name} model")
-        if source == "omnixas_feff":
-            cite("materials_project", f"training data of the {name} model")
+    for key in training_works(trained):
+        cite(key, f"training data of the {name} model")
     if get("task") == "forward":
         cite("sevennet", f"features of the {name} model")
 
@@ -114,15 +114,26 @@ def _card(model: ModelData) -> dict[str, Any]:
 
 
 @cache
-def training_sources(digest: str) -> tuple[str, ...]:
-    """Where the structures of a training set came from, by its content hash: of the shipped family, or of a set in the profile."""
+def training_works(digest: str) -> tuple[str, ...]:
+    """Papers of the structures in a training set, by its content hash: that of the shipped family, or a set in the profile."""
     import json
 
     # Models that a family kept learned from an earlier state of the data, whose materials its list holds too.
     if digest in {json.loads(card.read_text())["training_data_hash"] for card in SHIPPED.glob("*/card.json")}:
-        return tuple(sorted({line.split(maxsplit=1)[0] for line in (SHIPPED / MATERIALS).read_text().splitlines() if line.strip()}))
-    dataset = QueryBuilder().append(DatasetData, filters={"attributes.content_hash": digest}).first(flat=True)
-    return () if dataset is None else tuple(sorted({str(material["source"]) for material in dataset.load().materials}))
+        lines = [line.split(maxsplit=2) for line in (SHIPPED / MATERIALS).read_text().splitlines() if line.strip()]
+        found = {(source, source_id) for source, source_id, _ in lines}
+    else:
+        dataset = QueryBuilder().append(DatasetData, filters={"attributes.content_hash": digest}).first(flat=True)
+        materials = [] if dataset is None else dataset.load().materials
+        found = {(str(material["source"]), str(material["source_id"])) for material in materials}
+    return tuple(sorted({key for source, source_id in found for key in papers_of(source, source_id)}))
+
+
+def papers_of(source: str, source_id: str) -> tuple[str, ...]:
+    """Keys of the papers to cite for a crystal, none where its source is not known to have any."""
+    if source == "npz" and source_id.startswith(MATERIALS_PROJECT):
+        return SOURCES["Materials Project"]
+    return SOURCES.get(source, ())
 
 
 def _program(text: str, note: str, cite: Any) -> None:
@@ -135,12 +146,13 @@ def _program(text: str, note: str, cite: Any) -> None:
 
 def _structure(structure: StructureData, cite: Any) -> None:
     source = structure.base.attributes.get("source", None) or {}
-    if source.get("db_name") in SOURCES:
-        # OPTIMADE is how a database is asked; whose the crystal is, its address says.
-        database = f" of {source['db_uri']}" if source.get("db_uri") else ""
-        cite(SOURCES[source["db_name"]], f"crystal {source.get('id', '')}".strip() + database)
+    papers = papers_of(str(source.get("db_name", "")), str(source.get("id", "")))
+    # OPTIMADE is how a database is asked; whose the crystal is, its address says.
+    database = f" of {source['db_uri']}" if source.get("db_uri") else ""
+    for key in papers:
+        cite(key, f"crystal {source.get('id', '')}".strip() + database)
     if (source.get("extras") or {}).get("reference"):
-        cite(SOURCES.get(source.get("db_name"), "pymatgen"), str(source["extras"]["reference"]))
+        cite(papers[0] if papers else "pymatgen", str(source["extras"]["reference"]))
 
 
 def _spectrum(spectrum: SpectrumData | SpectraData, own: dict[str, Work], cite: Any) -> None:
@@ -184,5 +196,5 @@ def _dataset(dataset: DatasetData) -> Work:
 def _file(file: SinglefileData, cite: Any) -> None:
     """A file that was imported, where it came from a database."""
     source = file.base.attributes.get("source", None) or {}
-    if source.get("db_name") in SOURCES:
-        cite(SOURCES[source["db_name"]], f"file {file.filename}")
+    for key in papers_of(str(source.get("db_name", "")), str(source.get("id", ""))):
+        cite(key, f"file {file.filename}")

@@ -10,30 +10,39 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 from aiida.manage.configuration import get_config
 
-from ..engine.errors import FeffError
+from ..engine.errors import FeffError, PseudoError
 
 COMPUTER, CODE = "localhost", "xastruct-feff"
 
 
 def bundled_feff_code() -> orm.InstalledCode:
     """The `xastruct-feff` of this Python environment as a code on localhost, made on first use; see `_bundled`."""
-    return _bundled(CODE, "xastruct.feff", "The FEFF10 and FEFF 8.5L that come with aiida-xastruct.")
+    return _bundled(CODE, "xastruct.feff", "The FEFF10 and FEFF 8.5L that come with aiida-xastruct.", _console_script(CODE))
 
 
 def bundled_xastruct_code() -> orm.InstalledCode:
     """The `xastruct` of this Python environment, which predicts and trains, as a code on localhost, made on first use; see `_bundled`."""
-    return _bundled("xastruct", "xastruct.predict", "The engine of aiida-xastruct.")
+    return _bundled("xastruct", "xastruct.predict", "The engine of aiida-xastruct.", _console_script("xastruct"))
 
 
-def _bundled(name: str, plugin: str, description: str) -> orm.InstalledCode:
-    """A console script of this package as a code.
-
-    Where a code of that label exists for another environment, this one gets a label with a number.
+def quantum_espresso_code(program: str) -> orm.InstalledCode:
+    """`pw.x` or `xspectra.x` of this machine as a code on localhost, made on first use; see `_bundled`.
 
     Raises:
-        FeffError: if the console script is not installed.
+        PseudoError: if it is not installed.
     """
-    executable = _console_script(name)
+    found = shutil.which(program)
+    if found is None:
+        raise PseudoError(f"{program} is not on PATH; install Quantum ESPRESSO (Debian: quantum-espresso), or name a code.")
+    plugin = {"pw.x": "quantumespresso.pw", "xspectra.x": "xastruct.xspectra"}[program]
+    return _bundled(program.replace(".", "-"), plugin, f"{program} of Quantum ESPRESSO.", Path(found))
+
+
+def _bundled(name: str, plugin: str, description: str, executable: Path) -> orm.InstalledCode:
+    """A program of this machine as a code.
+
+    Where a code of that label exists for another environment, this one gets a label with a number.
+    """
     labels = orm.QueryBuilder().append(orm.Computer, filters={"label": COMPUTER}, tag="computer")
     labels.append(orm.InstalledCode, with_computer="computer", filters={"label": {"like": f"{name}%"}})
     found = labels.all(flat=True)

@@ -14,6 +14,9 @@ from ..data.spectrum import SpectrumData
 from ..engine.spectrum import edge_of
 from .predict import PredictWorkChain
 
+#: Inputs that are passed on to `xastruct.predict`.
+_PREDICTION = ("family", "code", "fallback", "protocol", "reference", "pw_code", "xspectra_code", "core_hole_family")
+
 
 class CompareWorkChain(WorkChain):
     """Candidates in order of how much their spectra look like a target.
@@ -28,7 +31,8 @@ class CompareWorkChain(WorkChain):
         family: label of the models to ask; the family that ships with the package if left out.
         code: FEFF (`xastruct-feff`).
         fallback: `on` (FEFF where the model is unsure), `off` (never) or `always`.
-        protocol: fast, balanced or stringent, for FEFF.
+        protocol: fast, balanced or stringent, for the reference.
+        reference: `feff` or `xspectra`; with `pw_code`, `xspectra_code` and `core_hole_family` as `xastruct.predict` takes them.
         max_concurrent: crystals at a time.
 
     Outputs:
@@ -49,6 +53,10 @@ class CompareWorkChain(WorkChain):
         spec.input("code", valid_type=AbstractCode, required=False, help="FEFF, for what the model is unsure about.")
         spec.input("fallback", valid_type=Str, required=False, serializer=to_aiida_type, help="on, off or always.")
         spec.input("protocol", valid_type=Str, required=False, serializer=to_aiida_type, help="fast, balanced or stringent.")
+        spec.input("reference", valid_type=Str, required=False, serializer=to_aiida_type, help="feff or xspectra.")
+        spec.input("pw_code", valid_type=AbstractCode, required=False, help="`pw.x`, for XSpectra.")
+        spec.input("xspectra_code", valid_type=AbstractCode, required=False, help="`xspectra.x`, for XSpectra.")
+        spec.input("core_hole_family", valid_type=Str, required=False, serializer=to_aiida_type, help="Label of XSpectra's family.")
         spec.input("max_concurrent", valid_type=Int, default=lambda: Int(2), serializer=to_aiida_type, help="Crystals at a time.")
         spec.inputs.validator = _check_inputs
         spec.outline(cls.setup, while_(cls.has_crystals)(cls.predict, cls.inspect), cls.rank)
@@ -93,7 +101,7 @@ class CompareWorkChain(WorkChain):
         self.ctx.running, self.ctx.left = self.ctx.left[:count], self.ctx.left[count:]
         submitted = {}
         for name in self.ctx.running:
-            inputs: dict[str, Any] = {key: self.inputs[key] for key in ("family", "code", "fallback", "protocol") if key in self.inputs}
+            inputs: dict[str, Any] = {key: self.inputs[key] for key in _PREDICTION if key in self.inputs}
             builder = PredictWorkChain.get_builder()
             builder.structure = self.inputs.structures[name]
             builder.absorber = Str(self.inputs.target.absorber)

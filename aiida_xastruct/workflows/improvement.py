@@ -93,7 +93,7 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no round could be done with, before anything is stored."""
     from ..calculations.functions.pick_sites import read_holdout
     from ..engine.feff.parameters import FeffParameters
-    from .predict import PROTOCOLS
+    from .predict_checks import PROTOCOLS
 
     if not inputs.get("structures"):
         return "there are no chunks of structures; make some with `structure_chunks`."

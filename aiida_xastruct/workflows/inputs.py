@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..engine.errors import ModelError
+from ..engine.errors import ModelError, PseudoError
 
 if TYPE_CHECKING:
+    from ..groups.core_hole import CoreHolePseudoFamily
     from ..groups.family import ModelFamily
 
 
@@ -27,3 +28,27 @@ def find_family(label: str | None) -> ModelFamily:
         has = ", ".join(sorted(QueryBuilder().append(ModelFamily, project="label").all(flat=True))) or "none"
         raise ModelError(f"there is no model family {label!r} in this profile (it has {has}); install it, or leave family out.")
     return found
+
+
+def find_core_hole_family(label: str | None) -> CoreHolePseudoFamily:
+    """The core-hole family of a label; for None the one that there is.
+
+    Raises:
+        PseudoError: if there is no such family, or for None not exactly one, or an optional package is lacking.
+    """
+    from aiida.orm import QueryBuilder
+
+    try:
+        from ..groups.core_hole import CoreHolePseudoFamily
+    except ModuleNotFoundError as error:
+        raise PseudoError(f"{error.name} is not installed; pip install 'aiida-xastruct[xspectra]'.") from error
+    found = {family.label: family for family in QueryBuilder().append(CoreHolePseudoFamily).all(flat=True)}
+    has = ", ".join(sorted(found)) or "none"
+    if label is None:
+        if len(found) != 1:
+            words = "name one" if found else "install one (`aiida-xastruct core-hole install`)"
+            raise PseudoError(f"this profile has {len(found)} core-hole families ({has}); {words}.")
+        return next(iter(found.values()))
+    if label not in found:
+        raise PseudoError(f"there is no core-hole family {label!r} in this profile (it has {has}); install it.")
+    return found[label]

@@ -11,16 +11,22 @@ from ..calculations.checks import check_kind
 from ..data.spectrum import SpectrumData
 from ..engine.errors import XastructError
 from .inputs import find_family
-
-FALLBACKS = ("on", "off", "always")
-PROTOCOLS = ("fast", "balanced", "stringent")
-
-#: What `FeffBaseWorkChain.get_builder_from_protocol` takes as overrides.
-OVERRIDES = ("parameters", "max_wallclock_seconds", "max_iterations", "options")
+from .predict_checks import (
+    CODES,
+    REFERENCES,
+    check_fallback,
+    check_inputs,
+    check_overrides,
+    check_protocol,
+    check_reference,
+    check_xspectra,
+)
 
 
 class PredictWorkChain(WorkChain):
-    """Spectrum of one element in a crystal: a learned model answers where it is sure of itself, FEFF where it is not.
+    """Spectrum of one element in a crystal: a learned model answers where it is sure of itself, a reference where it is not.
+
+    The reference is FEFF, or XSpectra for XANES at K edges if asked for.
 
     Inputs:
         structure: an ordered crystal.
@@ -29,16 +35,22 @@ class PredictWorkChain(WorkChain):
         kind: XANES or EXAFS.
         family: label of the models to ask; the family that ships with the package if left out.
         code: FEFF (`xastruct-feff`), for sites that the model is unsure about.
-        fallback: `on` (FEFF where the model is unsure), `off` (never) or `always`.
-        protocol: fast, balanced or stringent, for FEFF.
+        fallback: `on` (the reference where the model is unsure), `off` (never) or `always`.
+        reference: `feff` or `xspectra`.
+        protocol: fast, balanced or stringent, for the reference.
         feff: further inputs of `xastruct.feff.base`, as overrides.
+        pw_code: `pw.x`, for XSpectra.
+        xspectra_code: `xspectra.x`, for XSpectra.
+        core_hole_family: label of its pseudopotentials; the one in the profile if left out and there is but one.
+        xspectra: overrides of the protocol of `xastruct.xspectra.crystal`.
 
     Outputs:
         spectrum: mean over the sites, weighted by multiplicity, flat.
-        spectra: what stands for each site, by `site_<index>`: the model's, or FEFF's where it was asked.
-        model_spectra: what the model said of each site, also where FEFF was asked.
-        answer: method (ml, feff, mixed), uncertainty, threshold and reason; the same of each site under `sites`; `flagged` sites whose
-            model was unsure and got no FEFF; protocol, models, and `defaults`, the inputs that were left out, with the values they had.
+        spectra: what stands for each site, by `site_<index>`: the model's, or that of the reference where it was asked.
+        model_spectra: what the model said of each site, also where a reference was asked.
+        answer: method (ml, feff, xspectra, mixed), uncertainty, threshold and reason; the same of each site under `sites`; `flagged` sites
+            whose model was unsure and got no reference; `reference`, protocol, models, and `defaults`, the inputs that were left out, with
+            the values they had.
     """
 
     @classmethod
@@ -51,11 +63,17 @@ class PredictWorkChain(WorkChain):
         spec.input("kind", valid_type=Str, default=lambda: Str("XANES"), validator=check_kind, help="XANES or EXAFS.")
         spec.input("family", valid_type=Str, required=False, help="Label of the model family; the shipped one if left out.")
         spec.input("code", valid_type=AbstractCode, required=False, help="FEFF, for what the model is unsure about.")
-        spec.input("fallback", valid_type=Str, default=lambda: Str("on"), validator=_check_fallback, help="on, off or always.")
-        spec.input("protocol", valid_type=Str, default=lambda: Str("fast"), validator=_check_protocol, help="fast, balanced or stringent.")
-        spec.input("feff", valid_type=Dict, required=False, validator=_check_overrides, help="Overrides for `xastruct.feff.base`.")
-        spec.inputs.validator = _check_inputs
-        spec.outline(cls.setup, cls.predict, if_(cls.should_run_feff)(cls.run_feff, cls.inspect_feff), cls.combine, cls.conclude)
+        spec.input("fallback", valid_type=Str, default=lambda: Str("on"), validator=check_fallback, help="on, off or always.")
+        spec.input("protocol", valid_type=Str, default=lambda: Str("fast"), validator=check_protocol, help="fast, balanced or stringent.")
+        spec.input("feff", valid_type=Dict, required=False, validator=check_overrides, help="Overrides for `xastruct.feff.base`.")
+        spec.input("reference", valid_type=Str, default=lambda: Str("feff"), validator=check_reference, help="feff or xspectra.")
+        spec.input("pw_code", valid_type=AbstractCode, required=False, help="`pw.x`, for XSpectra.")
+        spec.input("xspectra_code", valid_type=AbstractCode, required=False, help="`xspectra.x`, for XSpectra.")
+        spec.input("core_hole_family", valid_type=Str, required=False, help="Label of the pseudopotentials of XSpectra.")
+        spec.input("xspectra", valid_type=Dict, required=False, validator=check_xspectra, help="Overrides for `xastruct.xspectra.crystal`.")
+        spec.inputs.validator = check_inputs
+        references = if_(cls.should_run_reference)(cls.run_reference, cls.inspect_reference)
+        spec.outline(cls.setup, cls.predict, references, cls.combine, cls.conclude)
         spec.output("spectrum", valid_type=SpectrumData, required=False)
         spec.output_namespace("spectra", valid_type=SpectrumData, dynamic=True)
         spec.output_namespace("model_spectra", valid_type=SpectrumData, dynamic=True)
@@ -78,6 +96,10 @@ class PredictWorkChain(WorkChain):
         fallback: str | None = None,
         family: str | None = None,
         overrides: dict[str, Any] | None = None,
+        reference: str | None = None,
+        pw_code: AbstractCode | None = None,
+        xspectra_code: AbstractCode | None = None,
+        core_hole_family: str | None = None,
     ) -> ProcessBuilder:
         """Builder from plain values; what is None is left to the defaults, and the answer says so.
 
@@ -86,21 +108,27 @@ class PredictWorkChain(WorkChain):
             absorber: element whose inequivalent sites are all answered; or
             sites: indices of inequivalent sites of one element.
             kind: XANES or EXAFS.
-            protocol: fast, balanced or stringent, for FEFF.
+            protocol: fast, balanced or stringent, for the reference.
             code: FEFF.
             fallback: on, off or always.
             family: label of the models.
-            overrides: of the protocol of `xastruct.feff.base`.
+            overrides: of the protocol of `xastruct.feff.base`, or of `xastruct.xspectra.crystal` for that reference.
+            reference: feff or xspectra.
+            pw_code: `pw.x`, for XSpectra.
+            xspectra_code: `xspectra.x`, for XSpectra.
+            core_hole_family: label of the pseudopotentials of XSpectra.
         """
         builder = cls.get_builder()
         builder.structure = structure
         plain = {"absorber": (Str, absorber), "sites": (List, sites), "kind": (Str, kind), "protocol": (Str, protocol)}
-        plain |= {"fallback": (Str, fallback), "family": (Str, family), "feff": (Dict, overrides)}
+        plain |= {"fallback": (Str, fallback), "family": (Str, family), "reference": (Str, reference)}
+        plain |= {"core_hole_family": (Str, core_hole_family), "xspectra" if reference == "xspectra" else "feff": (Dict, overrides)}
         for name, (node, value) in plain.items():
             if value is not None:
                 setattr(builder, name, node(value))
-        if code is not None:
-            builder.code = code
+        for name, given in (("code", code), ("pw_code", pw_code), ("xspectra_code", xspectra_code)):
+            if given is not None:
+                setattr(builder, name, given)
         return builder
 
     def setup(self) -> ExitCode | None:
@@ -131,7 +159,7 @@ class PredictWorkChain(WorkChain):
         return None
 
     def predict(self) -> ExitCode | None:
-        """Ask the model about all sites; where it has no answer at all, or there is no model, that is a reason for FEFF."""
+        """Ask the model about all sites; where it has no answer at all, or there is no model, that is a reason to ask the reference."""
         self.ctx.model_answer, self.ctx.spectra, said = None, {}, {}
         if self.ctx.model is None:
             refused = f"the family {self.ctx.family['label']!r} has no forward model for {self.inputs.kind.value}."
@@ -159,18 +187,29 @@ class PredictWorkChain(WorkChain):
         self.out("model_spectra", dict(self.ctx.spectra))
         return None
 
-    def should_run_feff(self) -> bool:
-        """Whether any site goes to FEFF."""
+    @property
+    def _reference(self) -> str:
+        """Name of the reference, as people say it."""
+        return REFERENCES[self.inputs.reference.value]
+
+    def should_run_reference(self) -> bool:
+        """Whether any site goes to the reference."""
         fallback = self.inputs.fallback.value
         wanted = {"off": [], "on": self.ctx.unsure, "always": list(self.ctx.sites)}[fallback]
         self.ctx.asked = list(wanted)
-        self.ctx.no_code = bool(wanted) and "code" not in self.inputs
+        self.ctx.no_code = bool(wanted) and any(code not in self.inputs for code in CODES[self.inputs.reference.value])
         self.ctx.wanted = [] if self.ctx.no_code else list(wanted)
         return bool(self.ctx.wanted)
 
-    def run_feff(self) -> Any:
-        """One FEFF workflow a site, side by side."""
+    def run_reference(self) -> Any:
+        """One FEFF workflow a site, side by side; or one of XSpectra for all sites, which puts them on one scale of energy."""
         running = {}
+        if self.inputs.reference.value == "xspectra":
+            builder = self._xspectra_builder()
+            builder.metadata.call_link_label = "xspectra"
+            running["xspectra"] = self.submit(builder)
+            self.report(f"{', '.join(self.ctx.wanted)}: XSpectra, {running['xspectra'].process_label}<{running['xspectra'].pk}>")
+            return ToContext(**running)
         for name in self.ctx.wanted:
             builder = self._feff_builder(self.ctx.sites[name])
             builder.metadata.call_link_label = name
@@ -190,17 +229,35 @@ class PredictWorkChain(WorkChain):
             overrides=self.inputs.feff.get_dict() if "feff" in self.inputs else None,
         )
 
-    def inspect_feff(self) -> None:
-        """Take FEFF's spectra; keep the model's, flagged, where FEFF failed."""
+    def _xspectra_builder(self) -> ProcessBuilder:
+        from .xspectra.crystal import XspectraCrystalWorkChain
+
+        return XspectraCrystalWorkChain.get_builder_from_protocol(
+            self.inputs.pw_code,
+            self.inputs.xspectra_code,
+            self.inputs.structure,
+            sites=[self.ctx.sites[name] for name in self.ctx.wanted],
+            protocol=self.inputs.protocol.value,
+            overrides=self.inputs.xspectra.get_dict() if "xspectra" in self.inputs else None,
+            family=self.inputs.core_hole_family.value if "core_hole_family" in self.inputs else None,
+        )
+
+    def inspect_reference(self) -> None:
+        """Take the reference's spectra; keep the model's, flagged, where it failed."""
         for name in self.ctx.wanted:
-            node = self.ctx[f"feff_{name}"]
-            words = node.exit_message or f"exit status {node.exit_status}"
-            if "spectrum" in node.outputs and (node.is_finished_ok or 400 <= (node.exit_status or 0) < 500):
-                self.ctx.spectra[name] = node.outputs.spectrum
-                if not node.is_finished_ok:
-                    self.ctx.reasons[name] = f"{_sentence(self.ctx.reasons[name])} FEFF warns: {words}"
+            if self.inputs.reference.value == "xspectra":
+                node = self.ctx.xspectra
+                spectrum = node.outputs.spectra[name] if "spectra" in node.outputs and name in node.outputs.spectra else None
             else:
-                self.ctx.failures[name] = f"FEFF failed: {words}"
+                node = self.ctx[f"feff_{name}"]
+                spectrum = node.outputs.spectrum if "spectrum" in node.outputs else None
+            words = node.exit_message or f"exit status {node.exit_status}"
+            if spectrum is not None and (node.is_finished_ok or 400 <= (node.exit_status or 0) < 500):
+                self.ctx.spectra[name] = spectrum
+                if not node.is_finished_ok:
+                    self.ctx.reasons[name] = f"{_sentence(self.ctx.reasons[name])} {self._reference} warns: {words}"
+            else:
+                self.ctx.failures[name] = f"{self._reference} failed: {words}"
                 self.report(f"{name}: {self.ctx.failures[name]}")
 
     def combine(self) -> ExitCode | None:
@@ -210,7 +267,7 @@ class PredictWorkChain(WorkChain):
         self.out("spectra", dict(self.ctx.spectra))
         missing = [name for name in self.ctx.sites if name not in self.ctx.spectra]
         if missing:
-            words = self.ctx.failures.get(missing[0], "no FEFF code was given")
+            words = self.ctx.failures.get(missing[0], f"no {self._reference} code was given")
             return self.exit_codes.ERROR_NO_ANSWER.format(reason=f"{', '.join(missing)}: {self.ctx.reasons[missing[0]]} {_sentence(words)}")
         inputs: dict[str, Any] = {"decision": Dict(self._decision()), **self.ctx.spectra}
         if self.ctx.model_answer is not None:
@@ -228,21 +285,22 @@ class PredictWorkChain(WorkChain):
 
         sites = {}
         for name in self.ctx.sites:
-            by_feff = self.ctx.spectra[name].method == "feff"
+            method = self.ctx.spectra[name].method
             reason = self.ctx.reasons[name]
             if name in self.ctx.wanted and name not in self.ctx.unsure:
-                reason = f"FEFF was asked for, whatever the model says; it says: {_sentence(reason)}"
+                reason = f"{self._reference} was asked for, whatever the model says; it says: {_sentence(reason)}"
             if name in self.ctx.failures:
                 reason = f"{_sentence(reason)} {_sentence(self.ctx.failures[name])}"
             sites[name] = {
-                "method": "feff" if by_feff else "ml",
+                "method": method,
                 "multiplicity": self.ctx.multiplicity[name],
                 "reason": reason,
-                "flagged": not by_feff and name in {*self.ctx.unsure, *self.ctx.asked},
+                "flagged": method == "ml" and name in {*self.ctx.unsure, *self.ctx.asked},
             }
         return {
             "sites": sites,
             "fallback": self.inputs.fallback.value,
+            "reference": self.inputs.reference.value,
             "protocol": self.inputs.protocol.value if self.ctx.wanted else None,
             "family": self.ctx.family,
             "algorithm_version": ALGORITHM_VERSION["forward"],
@@ -252,7 +310,7 @@ class PredictWorkChain(WorkChain):
     def _defaults(self) -> dict[str, str]:
         """Inputs that the caller left out, with the values they had."""
         given = set(self.raw_inputs or {})
-        values = {name: self.inputs[name].value for name in ("kind", "fallback", "protocol") if name not in given}
+        values = {name: self.inputs[name].value for name in ("kind", "fallback", "reference", "protocol") if name not in given}
         return values if "family" in given else values | {"family": self.ctx.family["label"]}
 
     def conclude(self) -> ExitCode | None:
@@ -263,7 +321,7 @@ class PredictWorkChain(WorkChain):
         if self.ctx.no_code:
             names = ", ".join(self.ctx.asked)
             return self.exit_codes.WARNING_NO_FEFF_CODE.format(
-                reason=f"{names}: FEFF is to answer but no code was given; the model's answer is kept, flagged."
+                reason=f"{names}: {self._reference} is to answer but no code was given; the model's answer is kept, flagged."
             )
         return None
 
@@ -276,61 +334,3 @@ def _name(site: int) -> str:
 def _sentence(text: str) -> str:
     """The text with a full stop at its end."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _check_fallback(value: Str, _: Any) -> str | None:
-    """Refuse other fallbacks than those there are."""
-    return None if value.value in FALLBACKS else f"fallback is {value.value!r}; use one of {', '.join(FALLBACKS)}."
-
-
-def _check_protocol(value: Str, _: Any) -> str | None:
-    """Refuse other protocols than those there are."""
-    return None if value.value in PROTOCOLS else f"protocol is {value.value!r}; use one of {', '.join(PROTOCOLS)}."
-
-
-def _check_overrides(value: Dict | None, _: Any) -> str | None:
-    """Refuse overrides that the FEFF workflow does not know, and parameters that FEFF would misread."""
-    from ..engine.feff.parameters import FeffParameters
-
-    content = {} if value is None else value.get_dict()
-    if unknown := sorted(set(content) - set(OVERRIDES)):
-        return f"feff overrides {unknown[0]!r}; what can be overridden is {', '.join(OVERRIDES)}."
-    try:
-        FeffParameters.from_dict(content.get("parameters", {}))
-    except XastructError as error:
-        return str(error)
-    return None
-
-
-def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse structures and sites that no answer can be given for, before anything is stored."""
-    if "structure" not in inputs:
-        return None  # the port itself says that it is missing
-    structure = inputs["structure"]
-    if tuple(structure.pbc) != (True, True, True):
-        return "the structure is not periodic in three dimensions; put a molecule or slab into a box and set pbc in all three."
-    if structure.is_alloy or structure.has_vacancies:
-        return "the structure is disordered; give an ordered supercell or pick one occupation."
-    if ("absorber" in inputs) == ("sites" in inputs):
-        return "give either absorber (an element) or sites (indices), not both and not neither."
-    symbols = [structure.get_kind(name).symbol for name in structure.get_site_kindnames()]
-    if "absorber" in inputs:
-        absorber = inputs["absorber"].value
-        if absorber not in symbols:
-            return f"{absorber} is not in the structure ({structure.get_formula()}); choose one of {', '.join(sorted(set(symbols)))}."
-        return None
-    return _check_sites(inputs["sites"].get_list(), symbols)
-
-
-def _check_sites(sites: list[Any], symbols: list[str]) -> str | None:
-    """Refuse what are not distinct indices of one element."""
-    if not sites:
-        return "sites is empty; give at least one index."
-    for site in sites:
-        if isinstance(site, bool) or not isinstance(site, int) or not 0 <= site < len(symbols):
-            return f"site {site!r} does not exist; the structure has sites 0 to {len(symbols) - 1}."
-    if len(set(sites)) < len(sites):
-        return "sites names a site twice; give each once."
-    if len(elements := sorted({symbols[site] for site in sites})) > 1:
-        return f"the sites are of different elements ({', '.join(elements)}); ask once for each element."
-    return None

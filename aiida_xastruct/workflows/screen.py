@@ -243,7 +243,12 @@ class ScreenWorkChain(WorkChain):
         return self.ctx.started_jobs < len(self.ctx.jobs)
 
     def run_feff(self) -> None:
-        """The next few jobs of FEFF, side by side."""
+        """The next few jobs of FEFF, side by side.
+
+        AiiDA takes up a work chain when all that it waits for have ended. So jobs go in waves, and a slow one holds the next wave,
+        at most until its wall time is up. Which job ends first is told to AiiDA's own callbacks alone, and a work chain with a queue for each place would
+        hold back what is in the queue of the slow one. Where a scheduler keeps the queue, one wave may hold all jobs.
+        """
         self.ctx.running = self.ctx.jobs[self.ctx.started_jobs :][: self.inputs.max_concurrent.value]
         for job in self.ctx.running:
             self.to_context(**{f"feff_{job['label']}": self._process_of(f"feff_{job['label']}") or self.submit(self._feff_builder(job))})
@@ -317,7 +322,7 @@ class ScreenWorkChain(WorkChain):
 
 def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no chunk could be computed with, before anything is stored."""
-    from .predict import PROTOCOLS
+    from .predict_checks import PROTOCOLS
 
     if not inputs.get("structures"):
         return "there are no chunks of structures; make some with `structure_chunks`."

@@ -9,7 +9,9 @@ from typing import Any
 from aiida.orm import StructureData
 
 from aiida_xastruct.cli.root import cli
+from aiida_xastruct.data.dataset import DatasetData
 from aiida_xastruct.engine.citation import Work, bibtex, references
+from aiida_xastruct.tools.citation import papers_of, training_works
 
 
 def cited(run: Any, node: Any) -> dict[str, dict[str, Any]]:
@@ -50,6 +52,24 @@ def test_a_crystal_names_its_source(run: Any, provenance: Any) -> None:
     other = StructureData(pymatgen=provenance.crystal)
     other.source = {"db_name": "OPTIMADE", "id": "1000041", "db_uri": "https://www.crystallography.net"}
     assert cited(run, other.store())["optimade"]["notes"] == "crystal 1000041 of https://www.crystallography.net"
+
+
+def test_a_table_of_crystals_is_the_materials_project_s_only_by_its_ids() -> None:
+    assert papers_of("npz", "mp-13") == ("materials_project",)
+    assert papers_of("npz", "my-13") == papers_of("npz", "13") == papers_of("cif", "mp-13") == ()
+    assert papers_of("omnixas_feff", "mp-1") == ("omnixas", "materials_project")
+
+
+def test_a_training_set_of_ones_own_is_nobody_else_s(make_dataset: Any, aiida_profile: Any, tmp_path: Any) -> None:
+    def works(*names: tuple[str, str]) -> tuple[str, ...]:
+        dataset = make_dataset(n=4)
+        for material, (source, source_id) in zip(dataset.materials, names, strict=True):
+            material.update(source=source, source_id=source_id)
+        dataset.save(tmp_path / "own.h5")
+        return training_works(DatasetData.from_file(tmp_path / "own.h5").store().content_hash)
+
+    assert works(("npz", "mine-1"), ("cif", "mp-1")) == ()
+    assert works(("npz", "mp-1"), ("amcsd", "1")) == ("amcsd", "materials_project")
 
 
 def test_a_measurement_names_its_files(run: Any, provenance: Any, spectrum: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,16 @@ def test_unfit_extent_is_refused(spectrum, extra, message):
 def test_unfit_band_is_refused(ml_spectrum, band, message):
     with pytest.raises(ValidationError, match=message):
         SpectrumData.from_engine(ml_spectrum, band=band)
+
+
+def test_the_band_of_single_points_lies_inside(ml_spectrum):
+    band = np.column_stack([ml_spectrum.mu - 0.1, ml_spectrum.mu + 0.3])
+    node = SpectrumData.from_engine(replace(ml_spectrum, settings={"pointwise_share": 0.5}), band=band)
+    np.testing.assert_allclose(node.point_band - ml_spectrum.mu[:, None], np.tile([-0.05, 0.15], (len(ml_spectrum), 1)), atol=1e-12)
+    assert SpectrumData.from_engine(ml_spectrum, band=band).point_band is None
+    for share in (0.0, 1.5, "half", True):
+        with pytest.raises(ValidationError, match="pointwise_share is"):
+            SpectrumData.from_engine(replace(ml_spectrum, settings={"pointwise_share": share}), band=band)
 
 
 def test_tampered_node_cannot_be_stored(spectrum):

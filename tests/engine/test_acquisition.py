@@ -107,6 +107,30 @@ def test_what_cannot_be_chosen_from_is_refused(clusters: Any, refused: Callable[
         choose(found, known, 0)
 
 
+@pytest.mark.parametrize("error", [0.0, 1e-320, 1e308])
+def test_errors_that_cannot_be_summed_count_alike(clusters: Any, error: float) -> None:
+    """Zero, a number whose share is lost, and one whose sum overflows: the choice is that of any other equal errors."""
+    found, known = clusters
+    choice, equal = (choose(candidates(found.place, np.full(len(found), one)), known, 6) for one in (error, 1.0))
+    assert choice.rows.tolist() == equal.rows.tolist()
+    assert len(set(choice.rows // 40)) == 6
+    assert choice.gain == pytest.approx(equal.gain, rel=1e-3)
+    assert 0.0 <= choice.covered[0] < choice.covered[1] <= 1.0
+
+
+@pytest.mark.parametrize(("error", "count"), [(np.nan, 1), (np.inf, 2), (-0.1, 3)])
+def test_errors_that_are_none_are_refused(clusters: Any, refused: Callable[..., Any], error: float, count: int) -> None:
+    found, known = clusters
+    expected = found.expected.copy()
+    expected[:count] = error
+    with refused(DatasetError, f"expected error of {count} candidates is below zero or no number"):
+        choose(candidates(found.place, expected), known, 3)
+    place = found.place.copy()
+    place[5, 2] = np.nan
+    with refused(DatasetError, "1 sites lie nowhere"):
+        choose(candidates(place, found.expected), known, 3)
+
+
 def of_part(part: str) -> dict[str, Any]:
     """A material whose group belongs to a part of split 0."""
     labels = ({"formula": f"Fe{number}O", "prototype": "AB-225"} for number in range(1, 1000))

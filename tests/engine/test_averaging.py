@@ -11,6 +11,7 @@ import pytest
 from aiida_xastruct.engine.averaging import average, sum_edges
 from aiida_xastruct.engine.errors import SpectrumError
 from aiida_xastruct.engine.feff.output import read_folder
+from aiida_xastruct.engine.point_band import SHARE
 from aiida_xastruct.engine.spectrum import EXAFS_GRID, Spectrum, chi_k, find_e0, flatten, k_to_energy
 
 
@@ -48,6 +49,18 @@ def test_methods_with_different_zeros_are_aligned_on_the_edge() -> None:
     mean, _ = average([xanes(0.0, "ml"), xanes(10.0, "feff", start=7115.0)], [1, 1])
     assert (mean.method, mean.settings["aligned_on"]) == ("ml", "E0")
     np.testing.assert_allclose(mean.mu, 0.5 + np.arctan((mean.energy - 7125.0) / 1.5) / np.pi, atol=0.02)
+
+
+def test_a_mean_says_how_wide_its_band_of_single_points_is() -> None:
+    def mean(*shares: float | None) -> Spectrum:
+        own = [replace(xanes(0.0, "ml"), settings={} if share is None else {SHARE: share}) for share in shares]
+        bands = [np.stack([item.mu - 0.1, item.mu + 0.1], axis=1) for item in own]
+        # A site by FEFF has no band, and nothing to say.
+        return average([*own, xanes(0.0, "feff")], [1] * (len(own) + 1), [*bands, None])[0]
+
+    assert mean(0.4, 0.5).settings[SHARE] == 0.5
+    assert SHARE not in mean(0.4, None).settings
+    assert SHARE not in average([xanes(0.0), xanes(4.0)], [1, 1])[0].settings
 
 
 def test_exafs_is_averaged_in_k() -> None:

@@ -38,15 +38,19 @@ def test_a_band_is_drawn_around_its_spectrum(spectrum) -> None:
     flat = np.linspace(0.0, 1.0, 60)
     node = SpectrumData(
         np.linspace(7100.0, 7159.0, 60), flat, "Fe", "K", "XANES", method="ml", normalisation="flat", e0=7112.0,
-        band=np.stack([flat - 0.1, flat + 0.2], axis=1),
+        band=np.stack([flat - 0.1, flat + 0.2], axis=1), settings={"pointwise_share": 0.5},
     )  # fmt: skip
     figure = contents.of_spectra([SpectrumData.from_engine(spectrum), node])
     assert [line.label.split(",")[0] for line in figure.lines] == ["measured", "model"]
     drawn = json.loads(screen.as_json(figure))["data"]
     colour = next(trace["line"]["color"] for trace in drawn if trace.get("name", "").startswith("model"))
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    assert next(trace for trace in drawn if trace.get("fill"))["fillcolor"] == f"rgba({red},{green},{blue},0.2)"
-    np.testing.assert_allclose(figure.bands[0].high - figure.bands[0].low, 0.3)
+    shades = [(trace["name"], trace["fillcolor"]) for trace in drawn if trace.get("fill")]
+    assert shades == [
+        ("90 % band, whole spectrum", f"rgba({red},{green},{blue},0.15)"), ("90 % band, single points", f"rgba({red},{green},{blue},0.3)"),
+    ]  # fmt: skip
+    for band, width in zip(figure.bands, (0.3, 0.15), strict=True):
+        np.testing.assert_allclose(band.high - band.low, width)
     assert figure.lines[0].y[-1] == pytest.approx(1.0, abs=0.05)  # normalised, though the scan is raw
 
 

@@ -6,6 +6,7 @@ WHERE: `nowhere`; `inside` the calcfunction of the second chunk; `after` the cal
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -19,15 +20,14 @@ METALS = {"Cu": 3.615, "Ni": 3.524, "Ag": 4.085, "Au": 4.078, "Al": 4.05, "Pd": 
 
 
 def load(folder: Path) -> None:
-    """A profile in the folder, made if it is not there: SQLite, no services."""
+    """A profile in the folder, made if it is not there, on the store that `store.json` in the folder describes."""
     os.environ["AIIDA_PATH"] = str(folder)
     from aiida import load_profile
     from aiida.manage.configuration import create_profile, get_config
 
     config = get_config(create=True)
     if not config.profile_names:
-        storage = {"filepath": str(folder / "storage")}
-        create_profile(config, name="kills", email="kills@localhost", storage_backend="core.sqlite_dos", storage_config=storage)
+        create_profile(config, name="kills", email="kills@localhost", **json.loads((folder / "store.json").read_text()))
         config.set_default_profile("kills")
         config.store()
     load_profile("kills")

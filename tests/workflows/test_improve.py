@@ -248,7 +248,9 @@ def test_the_next_version_holds_the_other_models_too(
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)  # six processes, each of which loads every library anew
-def test_killed_wherever_it_ends_as_an_undisturbed_one_and_does_nothing_twice(tmp_path: Path, beginning: tuple[Path, Path]) -> None:
+def test_killed_wherever_it_ends_as_an_undisturbed_one_and_does_nothing_twice(
+    tmp_path: Path, beginning: tuple[Path, Path], new_store: Any
+) -> None:
     """Each process is killed by SIGKILL, and the next resumes; the other run has a profile of its own, so that no cache helps."""
     look = """
 import json
@@ -273,6 +275,7 @@ print(json.dumps([node.exit_status, done, QueryBuilder().append(CalcJobNode).cou
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
     for folder in (quiet, killed):
         folder.mkdir()
+        (folder / "store.json").write_text(json.dumps(new_store()))
         shutil.copy(beginning[0], folder / "set.h5")
         shutil.copytree(beginning[1], folder / "tiny")
     drive(quiet, 0, "nowhere", 0)

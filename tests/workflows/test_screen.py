@@ -166,7 +166,7 @@ def test_sources_lose_nothing(aiida_profile_clean: Any, table: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)  # five processes, each of which loads every library anew
-def test_killed_wherever_it_ends_with_the_rows_of_an_undisturbed_one(tmp_path: Path) -> None:
+def test_killed_wherever_it_ends_with_the_rows_of_an_undisturbed_one(tmp_path: Path, new_store: Any) -> None:
     """Each process is killed by SIGKILL; the next resumes. The other screening runs in a profile of its own, so that no cache helps."""
     script = """
 import sys; sys.path.insert(0, {folder!r})
@@ -202,6 +202,9 @@ print(json.dumps([node.exit_status, node.outputs.table.content.hex(),
         return int(done.stdout.splitlines()[-1])
 
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    for folder in (quiet, killed):
+        folder.mkdir()
+        (folder / "store.json").write_text(json.dumps(new_store()))
     drive(quiet, 0, "nowhere", 0)
     drive(killed, 0, "inside", -9)
     pk = pk_in(killed)

@@ -33,7 +33,9 @@ def predict_spectra(
         `spectra`: a `SpectrumData` with band for each site, named `site_<index>`; `answer`: `Dict` with what the model says about each
         (keys of `describe`, by the same names). Exit status 310 with one sentence where the question cannot be answered.
     """
+    from ...engine.models.calibration import ForwardCalibration
     from ...engine.origin import origin_of
+    from ...engine.point_band import with_share
     from ...engine.structure import check_structure, multiplicities
     from .bundle import check_version, load_bundle
 
@@ -43,13 +45,15 @@ def predict_spectra(
         check_structure(crystal)
         indices = [int(site) for site in sites.get_list()]
         count = multiplicities(crystal, indices)
-        answers = load_bundle(model).predict(crystal, indices, kind.value)
+        bundle = load_bundle(model)
+        answers = bundle.predict(crystal, indices, kind.value)
+        promises = bundle.model("forward", kind.value).promises(ForwardCalibration)
         origins = [origin_of(crystal, site) for site in indices]
     except XastructError as error:
         return ExitCode(310, str(error))
     names = [f"site_{site}" for site in indices]
     spectra = {
-        name: SpectrumData.from_engine(answer.spectrum, site=site, multiplicity=n, band=answer.band, **origin)
+        name: SpectrumData.from_engine(with_share(answer.spectrum, promises), site=site, multiplicity=n, band=answer.band, **origin)
         for name, site, n, answer, origin in zip(names, indices, count, answers, origins, strict=True)
     }
     return {"spectra": spectra, "answer": Dict({name: describe(answer) for name, answer in zip(names, answers, strict=True)})}

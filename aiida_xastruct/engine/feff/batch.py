@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import tarfile
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..errors import FeffError
 from .programs import engine_version
@@ -28,6 +29,12 @@ REPORT_FILE = "xastruct-feff-batch.json"
 #: What each site wrote that is read again, under `sub-folder/file`; a site is added when it has ended. One file, for a remote computer and
 #: AiiDA's repository take as long for a small file as for a large one; not compressed, so that one that is cut off can be read up to there.
 ARCHIVE_FILE = "xastruct-feff-batch.tar"
+
+#: What a member of it is called: site and file, neither of them hidden or a way out of the folder.
+_MEMBER = re.compile(r"([\w#:-][\w.#:+-]{0,200})/([\w-][\w.+-]{0,100})")
+
+#: Bytes of one output of FEFF at most.
+_MOST_BYTES = 100_000_000
 
 #: Files of a site that go into the archive.
 KEPT = ("xmu.dat", "log*.dat", "xastruct-feff.json", "xastruct-feff.err", "xastruct-feff.stderr")
@@ -127,21 +134,26 @@ def read_report(folder: Path) -> dict[str, Ran]:
     """How the sites of a batch in `folder` ended; those that were still running or waiting when it was killed are not in it."""
     try:
         return {name: Ran(**values) for name, values in json.loads((folder / REPORT_FILE).read_text())["sites"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write the files of an archive to sub-folders of `folder`; where the archive is cut off, those of the sites before."""
+    """Write the files of an archive to sub-folders of `folder`; where the archive is cut off, those of the sites before.
+
+    Only plain files `SITE/NAME` of plain names are written, none that is larger than any output of FEFF.
+    """
     if not archive.is_file():
         return
-    with contextlib.suppress(tarfile.TarError, EOFError), tarfile.open(archive) as tar:
+    with contextlib.suppress(tarfile.TarError, EOFError, OSError, ValueError, OverflowError), tarfile.open(archive) as tar:
         for member in tar:
-            parts = PurePosixPath(member.name).parts
-            content = tar.extractfile(member) if member.isfile() and len(parts) == 2 and ".." not in parts else None
+            place = _MEMBER.fullmatch(member.name)
+            if place is None or not member.isfile() or member.size > _MOST_BYTES or (folder / place[1]).is_file():
+                continue
+            content = tar.extractfile(member)
             if content is not None:
-                (folder / parts[0]).mkdir(exist_ok=True)
-                (folder / parts[0] / parts[1]).write_bytes(content.read())
+                (folder / place[1]).mkdir(exist_ok=True)
+                (folder / place[1] / place[2]).write_bytes(content.read())
 
 
 def _archive(folder: Path, site: Path) -> None:

@@ -195,6 +195,8 @@ def _check_range(name: str, value: Any, low: float, high: float) -> None:
 
 
 def _check_cards(cards: Mapping[str, Any]) -> None:
+    if not isinstance(cards, Mapping) or not all(isinstance(name, str) for name in cards):
+        raise FeffError(f"cards is {cards!r}; give lists of numbers by the names of cards.")
     for name, value in cards.items():
         if name.upper() in OWN_CARDS:
             raise FeffError(f"the card {name} is written by the deck; set it through {OWN_CARDS[name.upper()]}.")

@@ -65,7 +65,7 @@ def read_path(text: str) -> PathFile:
         numbers = tuple(int(atom[4]) for atom in atoms)
         table = np.array([[float(word) for word in line.split()[:7]] for line in lines[start:] if line.strip()])
         k, central, size, phase, reduction, mean_free_path, momentum = table.T
-    except (StopIteration, IndexError, ValueError) as error:
+    except (StopIteration, IndexError, ValueError, OverflowError) as error:
         raise FeffError(f"a file of one of FEFF's paths is damaged ({error}); run FEFF again.") from error
     if not np.isfinite(table).all() or not (np.diff(k) > 0).all() or len(k) < 4:
         raise FeffError("a file of one of FEFF's paths holds values that are not finite or not in order; run FEFF again.")

@@ -19,6 +19,9 @@ from .tasks import NETWORK_COLUMNS, Task
 
 Network = SiteNetwork | PathNetwork | ShellNetwork
 
+#: Shapes of what a file holds of `Doubt`.
+_OF_DOUBT = {name: tuple(tensor.shape) for name, tensor in Doubt.none().tensors().items()}
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -27,6 +30,14 @@ class Architecture:
     width: int = 256
     depth: int = 2
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("width", 1, 4096), ("depth", 0, 16)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ModelError(f"the {name} of a network is {value!r}; give a whole number from {least} to {most}.")
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0.0 <= self.dropout < 1.0:
+            raise ModelError(f"the dropout of a network is {self.dropout!r}; give a number from 0 to below 1.")
 
     def build(self, task: Task) -> Network:
         """A network of this size for a task; forward XANES takes twice the width and half of SevenNet's scalars, EXAFS its own."""
@@ -136,15 +147,23 @@ class Ensemble:
                 {name.removeprefix(part): tensors.pop(name) for name in sorted(tensors) if name.startswith(part)}
                 for part in ("kernel.", "doubt.")
             )
-            count = 1 + max(int(name.split(".")[0]) for name in tensors)
+            indices = sorted({int(name.split(".")[0]) for name in tensors})
+            if indices != list(range(len(indices))) or not indices:
+                raise ValueError(f"its networks are numbered {indices[:9]}")
+            if not all(bool(torch.isfinite(tensor).all()) for part in (tensors, kernel, doubt) for tensor in part.values()):
+                raise ValueError("a weight is not finite")
+            if doubt and {name: tuple(tensor.shape) for name, tensor in doubt.items()} != _OF_DOUBT:
+                raise ValueError("what it says of doubt is of another version")
             members = []
-            for index in range(count):
+            for index in indices:
                 network = architecture.build(task)
                 own = {name.split(".", 1)[1]: tensor.float() for name, tensor in tensors.items() if name.startswith(f"{index}.")}
                 network.load_state_dict(own)
                 members.append(network)
-        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            return cls(task, members, SiteKernel(kernel) if kernel else None, Doubt(**doubt) if doubt else None)
+        except ModelError:
+            raise
+        except (OSError, SafetensorError, ValueError, RuntimeError, TypeError, IndexError) as error:
             raise ModelError(
                 f"{path} does not hold the {task.label} model ({str(error).splitlines()[0]}); install the family again."
             ) from error
-        return cls(task, members, SiteKernel(kernel) if kernel else None, Doubt(**doubt) if doubt else None)

@@ -128,6 +128,13 @@ class Task:
             return view(source[:, 0], self.kind)
         return view(draw(choose(source, generator), self.kind, generator), self.kind)
 
+    @property
+    def position_size(self) -> int:
+        """Length of a row of `position`."""
+        if self.name == "forward":
+            return SevenNetFeatures.size
+        return self.position(torch.zeros(1, self.n_in), torch.zeros(1, self.n_in)).shape[1]
+
     def position(self, source: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """(n, m) what tells how far a question lies from the training data.
 

@@ -190,14 +190,11 @@ def _crystal(document: Mapping[str, Any], absorber: str, label: str) -> dict[str
 
 def _structure(given: Mapping[str, Any], label: str) -> Structure:
     """Lattice and sites of a structure; pymatgen's own loader imports the classes that a document names, which a stranger's must not."""
-    from pymatgen.core import Lattice, Structure
+    from ..structure import check_structure, structure_of
 
     try:
-        matrix = np.array(given["lattice"]["matrix"], dtype=np.float64).reshape(3, 3)
-        species = [site["species"] for site in given["sites"]]
-        fractions = np.array([site["abc"] for site in given["sites"]], dtype=np.float64).reshape(len(species), 3)
-        if any(len(parts) != 1 or float(parts[0].get("occu", 1.0)) != 1.0 for parts in species):
-            raise StructureError("it is disordered")
-        return Structure(Lattice(matrix), [str(parts[0]["element"]) for parts in species], fractions)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        structure = structure_of(given)
+        check_structure(structure)
+    except StructureError as error:
         raise SpectrumError(f"{label} has a structure that cannot be read ({error}); fetch it again.") from error
+    return structure

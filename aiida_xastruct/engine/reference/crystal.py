@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pymatgen.core import Composition, Element, Lattice, Structure
+from pymatgen.core import Composition, Element, Structure
 
 from ..errors import StructureError
-from ..structure import check_structure
+from ..structure import check_structure, make_structure
 
 #: Structures with more atoms in their conventional cell cost more symmetry and feature work than they add.
 MAX_ATOMS = 60
@@ -89,5 +89,9 @@ def structure_to_dict(structure: Structure) -> dict[str, Any]:
 
 
 def structure_from_dict(values: Mapping[str, Any]) -> Structure:
-    """The inverse of `structure_to_dict`."""
-    return Structure(Lattice(values["lattice"]), values["species"], values["frac"])
+    """The inverse of `structure_to_dict`.
+
+    Raises:
+        StructureError: if these are no values of a structure.
+    """
+    return make_structure(values["lattice"], values["species"], values["frac"])

@@ -11,16 +11,20 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from pymatgen.core import Element, Lattice, Structure
 
+from ..arrays import DAMAGED, read_npz
 from ..errors import StructureError
-from .crystal import check_crystal, check_formula, parse_cif
+from ..structure import make_structure, structure_of
+from .crystal import MAX_ATOMS, check_crystal, check_formula, parse_cif
 
 #: Stands for the elements of what cannot be read at all; see `Source.ids_by_element`.
 UNREADABLE = ""
+
+#: Bytes of a table's arrays at most: some ten million atoms.
+_MOST_BYTES = 500_000_000
 
 
 def _by_element(elements: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
@@ -48,12 +52,21 @@ class NpzSource:
 
     def __init__(self, path: Path | str) -> None:
         try:
-            data = np.load(Path(path), allow_pickle=False)
-            self._ids = [str(value) for value in data["ids"]]
-            self._cells, self._numbers, self._frac = data["cells"], data["Z"], data["frac"]
-            self._ends = np.cumsum(data["natoms"])
-        except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
+            data = read_npz(Path(path), ("ids", "cells", "natoms", "Z", "frac"), _MOST_BYTES)
+        except DAMAGED as error:
             raise StructureError(f"{path} is no npz table of structures; it must hold ids, cells, natoms, Z and frac.") from error
+        self._cells, self._numbers, self._frac, counts = data["cells"], data["Z"], data["frac"], data["natoms"]
+        n, atoms = len(data["ids"]) if data["ids"].ndim == 1 else -1, self._numbers.size
+        shapes = {"cells": (n, 6), "natoms": (n,), "Z": (atoms,), "frac": (atoms, 3)}
+        if any(data[name].shape != shape or data[name].dtype.kind not in "fiu" for name, shape in shapes.items()):
+            raise StructureError(f"{path} is damaged: ids, cells, natoms, Z and frac are not of one table; make it again.")
+        whole = all(
+            np.isfinite(array).all() and (array >= 0).all() and (array == np.floor(array)).all() for array in (counts, self._numbers)
+        )
+        if not whole or int(counts.astype(np.int64).sum()) != atoms or not np.isin(self._numbers, range(1, 119)).all():
+            raise StructureError(f"{path} is damaged: natoms and Z are not numbers of atoms and of elements; make it again.")
+        self._ids = [str(value) for value in data["ids"]]
+        self._ends = np.cumsum(counts.astype(np.int64))
         self.version = Path(path).name
         self._index = {value: i for i, value in enumerate(self._ids)}
 
@@ -77,9 +90,11 @@ class NpzSource:
             raise StructureError(f"there is no structure {source_id!r} in {self.version}.")
         i = self._index[source_id]
         begin, end = int(self._ends[i - 1]) if i else 0, int(self._ends[i])
-        structure = Structure(
-            Lattice.from_parameters(*self._cells[i]), [Element.from_Z(int(z)) for z in self._numbers[begin:end]], self._frac[begin:end]
-        )
+        if end - begin > MAX_ATOMS:
+            raise StructureError(f"the cell has {end - begin} atoms; the library takes at most {MAX_ATOMS}.")
+        with np.errstate(all="ignore"):
+            lattice = Lattice.from_parameters(*self._cells[i]).matrix
+        structure = make_structure(lattice, [Element.from_Z(int(z)) for z in self._numbers[begin:end]], self._frac[begin:end])
         check_crystal(structure)
         return structure, {}
 
@@ -181,8 +196,8 @@ class MemberSource:
         self.version = ""  # a UUID means one structure for good
         try:
             rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
-            self._rows = {str(row["id"]): row for row in rows}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._rows = {str(row["id"]): (row["structure"], str(row["reason"])) for row in rows}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StructureError(f"{path} cannot be read as structures ({error}); start the build from the group again.") from error
         if not self._rows:
             raise StructureError("the group holds no structure; give one of StructureData nodes.")
@@ -190,8 +205,11 @@ class MemberSource:
     def ids_by_element(self) -> dict[str, list[str]]:
         """UUIDs by element symbol; those of members that are no crystal under `UNREADABLE`."""
         elements = {}
-        for source_id, row in self._rows.items():
-            elements[source_id] = [UNREADABLE] if row["structure"] is None else _symbols(Structure.from_dict(row["structure"]))
+        for source_id, (given, _) in self._rows.items():
+            try:
+                elements[source_id] = [UNREADABLE] if given is None else _symbols(structure_of(given))
+            except StructureError:
+                elements[source_id] = [UNREADABLE]
         return _by_element(elements)
 
     def structure(self, source_id: str) -> tuple[Structure, dict[str, Any]]:
@@ -200,12 +218,12 @@ class MemberSource:
         Raises:
             StructureError: if it is not in the group, is no crystal, disordered, damaged or larger than `MAX_ATOMS`.
         """
-        row = self._rows.get(source_id)
-        if row is None:
+        if source_id not in self._rows:
             raise StructureError(f"there is no member {source_id} in the group.")
-        if row["structure"] is None:
-            raise StructureError(str(row["reason"]))
-        structure = Structure.from_dict(row["structure"])
+        given, reason = self._rows[source_id]
+        if given is None:
+            raise StructureError(reason)
+        structure = structure_of(given)
         if not all(structure.pbc):
             raise StructureError("the structure is not periodic in three directions; FEFF runs of the library are of crystals.")
         check_crystal(structure)

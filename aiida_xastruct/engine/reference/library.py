@@ -27,14 +27,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from ..errors import DatasetError
+from ..arrays import DAMAGED_HDF5, hdf5_array, hdf5_word
+from ..errors import DatasetError, XastructError
 from ..feff.output import check
+from ..formats import check_format
 from ..spectrum import ETOK, FloatArray, Kind, Spectrum
 from .crystal import structure_from_dict
 from .sources import read_structure
@@ -161,17 +163,16 @@ def read_reference(folder: Path | str, kinds: tuple[str, ...] = ("EXAFS", "XANES
             check_shard(path)
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise DatasetError(
-                        f"{path} has format {file.attrs.get('format')!r}, this version reads {FORMAT!r}; update aiida-xastruct."
-                    )
+                check_format(path, hdf5_word(file, "format"), FORMAT, "`aiida-xastruct reference export`")
                 for name in sorted(file):
-                    if file[name].attrs["kind"] in kinds:
+                    if hdf5_word(file[name], "kind") in kinds:
                         for record in _read_group(file[name]):
                             if record.key not in seen and _sound(record):
                                 seen.add(record.key)
                                 yield record
-        except OSError as error:
+        except XastructError:
+            raise
+        except (*DAMAGED_HDF5, RecursionError) as error:
             raise DatasetError(f"{path} cannot be read ({error}); fetch it again.") from error
 
 
@@ -181,11 +182,14 @@ def _sound(record: ReferenceRecord) -> bool:
 
 
 def _read_group(group: Any) -> Iterator[ReferenceRecord]:
-    kind: Kind = group.attrs["kind"]
-    text = {name: [value.decode() for value in group[name][()]] for name in (*_TEXT, "notes", "structure")}
-    settings = json.loads(group.attrs["settings"])
-    data = {name: group[name][()] for name in group if name not in text}
-    for i in range(len(data["site"])):
+    kind = cast(Kind, hdf5_word(group, "kind"))
+    text = {name: [value.decode() for value in hdf5_array(group, name)] for name in (*_TEXT, "notes", "structure")}
+    settings = json.loads(hdf5_word(group, "settings"))
+    data = {name: hdf5_array(group, name) for name in group if name not in text}
+    rows = len(data["site"])
+    if any(len(column) != rows for name, column in (text | data).items() if name != "k"):
+        raise ValueError("columns of different lengths")
+    for i in range(rows):
         mu0 = data["mu0"][i].astype(np.float64)
         if kind == "EXAFS":
             energy = data["e0"][i] + data["k"].astype(np.float64) ** 2 / ETOK
@@ -220,12 +224,13 @@ def library_keys(folder: Path | str) -> dict[Key, str]:
         try:
             with h5py.File(path, "r") as file:
                 for group in file.values():
-                    kind = str(group.attrs["kind"])
+                    kind = hdf5_word(group, "kind")
                     # h5py's own decoding takes five times as long.
-                    columns = [np.char.decode(group[name][()], "utf-8").tolist() for name in ("source", "source_id", "edge", "absorber")]
-                    for source, source_id, edge, absorber, site in zip(*columns, group["site"][()].tolist(), strict=True):
+                    names = ("source", "source_id", "edge", "absorber")
+                    columns = [np.char.decode(hdf5_array(group, name), "utf-8").tolist() for name in names]
+                    for source, source_id, edge, absorber, site in zip(*columns, hdf5_array(group, "site").tolist(), strict=True):
                         found[(source, source_id, site, edge, kind)] = absorber
-        except (OSError, KeyError) as error:
+        except DAMAGED_HDF5 as error:
             raise DatasetError(f"{path} cannot be read ({error}); fetch it again.") from error
     return found
 

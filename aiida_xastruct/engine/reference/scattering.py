@@ -21,15 +21,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
+from ..arrays import DAMAGED_HDF5, hdf5_array, hdf5_word
 from ..errors import DatasetError, FeffError, XastructError
 from ..feff.deck import FeffParameters, write_deck
 from ..feff.path_files import PATH_FILES, PathFile, read_path
 from ..feff.runner import run
+from ..formats import check_format
 from ..paths import PATH_K, PathKind
 from .library import CITATION, MAX_BYTES, PATHS_PREFIX, ReferenceRecord, check_shard, read_reference, store_shard
 
@@ -219,12 +222,20 @@ def read_paths(library: Path) -> Iterator[SitePaths]:
 
     for path in sorted(library.glob(f"{PATHS_PREFIX}*.h5")):
         check_shard(path)
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise DatasetError(f"{path} has format {file.attrs.get('format')!r}, this version reads {FORMAT!r}; update aiida-xastruct.")
-            text: dict[str, list[str]] = {name: [value.decode() for value in file[name][()]] for name in _TEXT}
-            sites, counts = file["site"][()], file["count"][()]
-            geometry, amplitude = file["geometry"][()], file["amplitude"][()].astype(np.float32)
+        try:
+            with h5py.File(path, "r") as file:
+                check_format(path, hdf5_word(file, "format"), FORMAT, "`aiida-xastruct reference paths`")
+                text: dict[str, list[str]] = {name: [value.decode() for value in hdf5_array(file, name)] for name in _TEXT}
+                sites, counts = hdf5_array(file, "site"), hdf5_array(file, "count")
+                geometry, amplitude = hdf5_array(file, "geometry"), hdf5_array(file, "amplitude").astype(np.float32)
+        except DatasetError:
+            raise
+        except DAMAGED_HDF5 as error:
+            raise DatasetError(f"{path} cannot be read ({error}); fetch it again.") from error
+        columns: list[Any] = [counts, *text.values()]
+        whole = len(geometry) == len(amplitude) == counts.sum() and all(len(column) == len(sites) for column in columns)
+        if not whole or (counts < 0).any():
+            raise DatasetError(f"{path} is damaged: its paths and their sites do not fit together; fetch it again.")
         ends = np.cumsum(counts)
         starts = ends - counts
         for index in range(len(sites)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import DatasetError
+
+#: Bytes of an array of a record at most: a site's EXAFS takes 30 kB.
+_MOST_BYTES = 50_000_000
 
 RECORDS, FAILURES, REJECTED = "records.jsonl", "failures.jsonl", "rejected.jsonl"
 
@@ -29,14 +35,32 @@ def pack(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def unpack(value: Mapping[str, Any]) -> NDArray[Any]:
-    """The inverse of `pack`."""
-    raw = zlib.decompress(base64.b64decode(value["data"]))
-    return np.frombuffer(raw, dtype=np.dtype(value["dtype"])).reshape(value["shape"])
+    """The inverse of `pack`.
+
+    Raises:
+        DatasetError: if it is no such array, or more than a record of a site holds.
+    """
+    try:
+        dtype, shape = np.dtype(str(value["dtype"])), [int(length) for length in value["shape"]]
+        size = math.prod(shape) * dtype.itemsize
+        if dtype.kind not in "fiu" or not 0 <= size <= _MOST_BYTES or min(shape, default=0) < 0:
+            raise ValueError(f"an array of type {dtype} and shape {shape}")
+        raw = zlib.decompressobj().decompress(base64.b64decode(value["data"]), size + 1)
+        return np.frombuffer(raw, dtype=dtype).reshape(shape)
+    except (ValueError, TypeError, KeyError, OverflowError, SyntaxError, zlib.error) as error:
+        raise DatasetError(f"a record of the state holds an array that cannot be read ({error}); remove its line.") from error
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
-    """The key of a record or a failure."""
-    return (str(record["source"]), str(record["source_id"]), int(record["site"]), str(record["edge"]), str(record["kind"]))
+    """The key of a record or a failure.
+
+    Raises:
+        DatasetError: if it is none.
+    """
+    try:
+        return (str(record["source"]), str(record["source_id"]), int(record["site"]), str(record["edge"]), str(record["kind"]))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"a line of the state is no record of a site ({type(error).__name__}: {error}); remove it.") from error
 
 
 class State:
@@ -71,7 +95,7 @@ class State:
             for line in stream:
                 try:
                     value = json.loads(line)
-                except json.JSONDecodeError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(value, dict):
                     yield value

@@ -50,6 +50,12 @@ def name_of(node: SpectrumData) -> str:
     return f"{node.label or method} ({method}, {node.pk})" if node.label else f"{method}, {node.pk or 'not stored'}"
 
 
+def _bands_of(node: SpectrumData) -> list[tuple[str, Array, float]]:
+    """Label, limits (n, 2) and opacity of the bands of a spectrum, the widest first."""
+    found = (("90 % band, whole spectrum", node.band, 0.15), ("90 % band, single points", node.point_band, 0.3))
+    return [(label, limits, opacity) for label, limits, opacity in found if limits is not None]
+
+
 def _mu(nodes: Sequence[SpectrumData], what: str) -> Figure:
     lines, bands = [], []
     for node in nodes:
@@ -59,9 +65,9 @@ def _mu(nodes: Sequence[SpectrumData], what: str) -> Figure:
         except SpectrumError:  # too short to be normalised: shown as it is
             flat = spectrum
         lines.append(Line(name_of(node), flat.energy, flat.mu, "points" if node.method == "measured" and len(flat) < 60 else "solid"))
-        band = node.band
-        if band is not None:
-            bands.append(Band("90 % band, whole spectrum", spectrum.energy, np.asarray(band)[:, 0], np.asarray(band)[:, 1], len(lines) - 1))
+        bands += [
+            Band(label, spectrum.energy, limits[:, 0], limits[:, 1], len(lines) - 1, opacity) for label, limits, opacity in _bands_of(node)
+        ]
     return Figure(
         f"{what}, normalised absorption",
         f"Absorption of the {what} edge against energy: {', '.join(line.label for line in lines)}.",
@@ -86,12 +92,12 @@ def _chi(nodes: Sequence[SpectrumData], what: str) -> Figure:
         k, chi = _weighted(spectrum)
         inner = k >= _K_LEAST
         lines.append(Line(name_of(node), k[inner], (k**2 * chi)[inner]))
-        if node.band is not None:
-            own = energy_to_k(spectrum.energy - find_e0(spectrum))
-            seen = own >= _K_LEAST
-            background = np.ones(len(spectrum)) if spectrum.mu0 is None else spectrum.mu0  # of a model's flat spectrum it is one
-            low, high = (((np.asarray(node.band)[:, side] / background - 1.0) * own**2)[seen] for side in (0, 1))
-            bands.append(Band("90 % band, whole spectrum", own[seen], low, high, len(lines) - 1))
+        own = energy_to_k(spectrum.energy - find_e0(spectrum))
+        seen = own >= _K_LEAST
+        background = np.ones(len(spectrum)) if spectrum.mu0 is None else spectrum.mu0  # of a model's flat spectrum it is one
+        for label, limits, opacity in _bands_of(node):
+            low, high = (((limits[:, side] / background - 1.0) * own**2)[seen] for side in (0, 1))
+            bands.append(Band(label, own[seen], low, high, len(lines) - 1, opacity))
     return Figure(
         f"{what}, EXAFS",
         f"k squared times chi of the {what} edge against k: {', '.join(line.label for line in lines)}.",

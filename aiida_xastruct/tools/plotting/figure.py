@@ -28,13 +28,14 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """The room between two curves around the line of that position: x, low and high, (n,) each."""
+    """The room between two curves around the line of that position: x, low and high, (n,) each; `opacity` from 0 to 1."""
 
     label: str
     x: Array
     low: Array
     high: Array
     line: int = 0
+    opacity: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,13 @@ def draw(figure: Figure) -> Any:
         return canvas
     axes.set_xlabel(figure.x_label)
     axes.set_ylabel(figure.y_label)
+    named: set[str] = set()
     for band in figure.bands:
         colour = COLOURS[band.line % len(COLOURS)]
-        axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.2, linewidth=0, label=band.label)
+        # What bands of several lines have in common is said once; matplotlib leaves out what begins with an underscore.
+        label = band.label if band.label not in named else "_"
+        named.add(band.label)
+        axes.fill_between(band.x, band.low, band.high, color=colour, alpha=band.opacity, linewidth=0, label=label)
     for index, line in enumerate(figure.lines):
         axes.plot(line.x, line.y, _STYLES[line.style], color=COLOURS[index % len(COLOURS)], label=line.label, linewidth=1.3)
     for index, own in enumerate(figure.intervals):

@@ -21,13 +21,15 @@ def draw(figure: Figure) -> Any:
     drawn = go.Figure()
     if figure.elements:
         _periodic_table(drawn, figure)
+    named: set[str] = set()
     for band in figure.bands:
         colour = COLOURS[band.line % len(COLOURS)]
         drawn.add_scatter(x=_plain(band.x), y=_plain(band.high), mode="lines", line={"width": 0}, hoverinfo="skip", showlegend=False)
         drawn.add_scatter(
-            x=_plain(band.x), y=_plain(band.low), mode="lines", line={"width": 0}, fill="tonexty", fillcolor=_faint(colour),
-            name=band.label, hoverinfo="skip",
+            x=_plain(band.x), y=_plain(band.low), mode="lines", line={"width": 0}, fill="tonexty", fillcolor=_faint(colour, band.opacity),
+            name=band.label, hoverinfo="skip", showlegend=band.label not in named,
         )  # fmt: skip
+        named.add(band.label)
     for index, line in enumerate(figure.lines):
         mode, dash = _MODES[line.style]
         colour = COLOURS[index % len(COLOURS)]
@@ -66,9 +68,9 @@ def _plain(values: Any) -> list[float]:
     return [float(f"{value:.7g}") for value in np.asarray(values, dtype=np.float64)]
 
 
-def _faint(colour: str) -> str:
+def _faint(colour: str, opacity: float) -> str:
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.2)"
+    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def _periodic_table(drawn: Any, figure: Figure) -> None:

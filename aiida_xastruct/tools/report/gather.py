@@ -215,10 +215,22 @@ def _tables(answer: Mapping[str, Any]) -> list[Table]:
 
 
 def _table(node: TableData) -> Table:
-    whole = node.read()
-    columns = tuple(name for name in _COLUMNS if name in whole.column_names and whole[name].null_count < len(whole))
-    rows = whole.select(columns).slice(0, MOST_ROWS).to_pylist()
-    caption = f"{len(whole):,} rows in the table <{node.pk}>" + (f", of which the first {MOST_ROWS}" if len(whole) > MOST_ROWS else "")
+    """The best rows: those most like the target where crystals were ranked, else the surest; what has no spectrum comes last."""
+    import pyarrow.compute as pc
+
+    names = node.column_names()
+    ranked = "rank" in names
+    shown = [name for name in _COLUMNS if name in names]
+    whole = node.read(list(dict.fromkeys([*shown, "row", "uncertainty"])))
+    keys = whole.append_column("refused", pc.is_null(whole["row"]))
+    order = ["refused", "rank" if ranked else "uncertainty"]
+    best = whole.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in order]))
+    columns = tuple(name for name in shown if whole[name].null_count < len(whole))
+    rows = best.select(columns).slice(0, MOST_ROWS).to_pylist()
+    # Where all are shown it is their order that is told.
+    which = f"the {len(rows)} " if len(whole) > MOST_ROWS else ""
+    by = f"{which}most like the target first" if ranked else f"{which}with the smallest expected error first"
+    caption = f"{len(whole):,} rows in the table <{node.pk}>, " + (f"of which {by}" if which else by)
     return Table(caption, columns, tuple(tuple(_text(row[name]) for name in columns) for row in rows))
 
 

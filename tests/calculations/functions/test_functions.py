@@ -124,6 +124,11 @@ def test_predictions_carry_band_site_and_version(family: Any) -> None:
     assert (nickel.absorber, nickel.site, nickel.multiplicity) == ("Ni", 0, 4)
     assert (oxygen.absorber, oxygen.site) == ("O", 4)
     assert nickel.band.shape == (len(nickel.mu), 2)
+    # Whole spectra need a wider band than single points do, by what the card says of each.
+    calibration = model.card["calibration"]
+    narrower = np.diff(nickel.point_band) / np.diff(nickel.band)
+    np.testing.assert_allclose(narrower, calibration["pointwise"] / calibration["simultaneous"])
+    assert 0.1 < narrower.mean() < 0.9
     answer = outputs["answer"]["site_0"]
     assert answer["uncertainty"] > 0
     assert answer["needs_reference"] == (answer["uncertainty"] > answer["threshold"] or not answer["in_domain"])

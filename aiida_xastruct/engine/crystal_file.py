@@ -1,0 +1,59 @@
+"""One crystal from a file of a stranger's: CIF, POSCAR, extended xyz, or another format that pymatgen reads."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pymatgen.core import Structure
+
+from .errors import StructureError
+from .structure import check_structure
+
+#: Bytes of a file of one crystal at most.
+MAX_BYTES = 50_000_000
+
+#: Files that ASE reads, because their format has no cell or has it in a comment.
+XYZ = (".xyz", ".extxyz")
+
+POSCAR = (".poscar", ".vasp")
+
+
+def read_crystal(path: Path) -> Structure:
+    """The crystal in a file, checked.
+
+    Raises:
+        StructureError: if it does not exist, cannot be read, has no cell, or holds what cannot be answered for.
+    """
+    if not path.is_file():
+        raise StructureError(f"{path} does not exist; give the path of a CIF or POSCAR.")
+    if path.stat().st_size > MAX_BYTES:
+        raise StructureError(f"{path.name} has {path.stat().st_size / 1e6:.0f} MB, more than a file of one crystal; cut it down.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about rounded coordinates
+        try:
+            structure = _read(path)
+        except StructureError:
+            raise
+        except Exception as error:  # pymatgen and ASE raise many kinds for what files can hold
+            words = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+            raise StructureError(f"{path.name} cannot be read as a crystal structure ({words}); give a CIF.") from error
+    check_structure(structure)
+    return structure
+
+
+def _read(path: Path) -> Structure:
+    if path.suffix.lower() in POSCAR:
+        return Structure.from_str(path.read_text(), fmt="poscar")
+    if path.suffix.lower() not in XYZ:
+        return Structure.from_file(path)
+    from ase.io import read
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    atoms: Any = read(path, format="extxyz", index=0)
+    if atoms.cell.rank < 3 or not atoms.pbc.all():
+        raise StructureError(
+            f'{path.name} has no cell that is periodic in three dimensions; add Lattice="..." and pbc="T T T", or give a CIF.'
+        )
+    return AseAtomsAdaptor.get_structure(atoms)

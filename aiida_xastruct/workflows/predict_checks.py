@@ -1,0 +1,108 @@
+"""What `xastruct.predict` refuses before anything is stored: validators that return one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.orm import Dict, Str
+
+from ..engine.errors import XastructError
+from ..engine.spectrum import edge_of
+
+FALLBACKS = ("on", "off", "always")
+PROTOCOLS = ("fast", "balanced", "stringent")
+
+#: What `FeffBaseWorkChain.get_builder_from_protocol` takes as overrides.
+OVERRIDES = ("parameters", "max_wallclock_seconds", "max_iterations", "options")
+
+#: Who can be asked where the model is not enough, and the codes that each needs.
+REFERENCES = {"feff": "FEFF", "xspectra": "XSpectra"}
+CODES = {"feff": ("code",), "xspectra": ("pw_code", "xspectra_code")}
+
+
+def check_fallback(value: Str, _: Any) -> str | None:
+    """Refuse other fallbacks than those there are."""
+    return None if value.value in FALLBACKS else f"fallback is {value.value!r}; use one of {', '.join(FALLBACKS)}."
+
+
+def check_protocol(value: Str, _: Any) -> str | None:
+    """Refuse other protocols than those there are."""
+    return None if value.value in PROTOCOLS else f"protocol is {value.value!r}; use one of {', '.join(PROTOCOLS)}."
+
+
+def check_reference(value: Str, _: Any) -> str | None:
+    """Refuse other references than those there are."""
+    return None if value.value in REFERENCES else f"reference is {value.value!r}; use one of {', '.join(REFERENCES)}."
+
+
+def check_xspectra(value: Dict | None, _: Any) -> str | None:
+    """Refuse overrides that the workflow of XSpectra does not know, and values that it would misread."""
+    from .xspectra.base import XspectraBaseWorkChain
+
+    try:
+        XspectraBaseWorkChain.settings(None, {} if value is None else value.get_dict())
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def check_overrides(value: Dict | None, _: Any) -> str | None:
+    """Refuse overrides that the FEFF workflow does not know, and parameters that FEFF would misread."""
+    from ..engine.feff.parameters import FeffParameters
+
+    content = {} if value is None else value.get_dict()
+    if unknown := sorted(set(content) - set(OVERRIDES)):
+        return f"feff overrides {unknown[0]!r}; what can be overridden is {', '.join(OVERRIDES)}."
+    try:
+        FeffParameters.from_dict(content.get("parameters", {}))
+    except XastructError as error:
+        return str(error)
+    return None
+
+
+def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
+    """Refuse structures and sites that no answer can be given for, before anything is stored."""
+    if "structure" not in inputs:
+        return None  # the port itself says that it is missing
+    structure = inputs["structure"]
+    if tuple(structure.pbc) != (True, True, True):
+        return "the structure is not periodic in three dimensions; put a molecule or slab into a box and set pbc in all three."
+    if structure.is_alloy or structure.has_vacancies:
+        return "the structure is disordered; give an ordered supercell or pick one occupation."
+    if ("absorber" in inputs) == ("sites" in inputs):
+        return "give either absorber (an element) or sites (indices), not both and not neither."
+    symbols = [structure.get_kind(name).symbol for name in structure.get_site_kindnames()]
+    if "absorber" in inputs:
+        absorber = inputs["absorber"].value
+        if absorber not in symbols:
+            return f"{absorber} is not in the structure ({structure.get_formula()}); choose one of {', '.join(sorted(set(symbols)))}."
+    elif refused := _check_sites(inputs["sites"].get_list(), symbols):
+        return refused
+    else:
+        absorber = symbols[inputs["sites"].get_list()[0]]
+    return _check_reach(inputs, absorber)
+
+
+def _check_reach(inputs: dict[str, Any], absorber: str) -> str | None:
+    """Refuse to ask XSpectra what it does not compute."""
+    if "reference" not in inputs or inputs["reference"].value != "xspectra":
+        return None
+    if "kind" in inputs and inputs["kind"].value != "XANES":
+        return f"XSpectra computes XANES, not {inputs['kind'].value}; leave reference out, for FEFF."
+    if (edge := edge_of(absorber)) != "K":
+        return f"XSpectra computes K edges here, and spectra of {absorber} are of {edge}; leave reference out, for FEFF."
+    return None
+
+
+def _check_sites(sites: list[Any], symbols: list[str]) -> str | None:
+    """Refuse what are not distinct indices of one element."""
+    if not sites:
+        return "sites is empty; give at least one index."
+    for site in sites:
+        if isinstance(site, bool) or not isinstance(site, int) or not 0 <= site < len(symbols):
+            return f"site {site!r} does not exist; the structure has sites 0 to {len(symbols) - 1}."
+    if len(set(sites)) < len(sites):
+        return "sites names a site twice; give each once."
+    if len(elements := sorted({symbols[site] for site in sites})) > 1:
+        return f"the sites are of different elements ({', '.join(elements)}); ask once for each element."
+    return None

@@ -1,0 +1,346 @@
+"""The K-edge XANES of an element in a crystal by XSpectra: a supercell with a core hole for each inequivalent site, and their mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode, ToContext, WorkChain
+from aiida.engine.processes.builder import ProcessBuilder
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from ...calculations.functions.average_spectra import average_spectra
+from ...calculations.functions.core_hole_supercell import core_hole_supercell, hole_kind
+from ...calculations.functions.xspectra_spectrum import xspectra_spectrum
+from ...data.spectrum import SpectrumData
+from ...engine.errors import XastructError
+from .base import XspectraBaseWorkChain
+
+
+def _check_kind(value: orm.Str | None, _: Any) -> str | None:
+    if value is not None and value.value != "XANES":
+        return f"kind is {value.value!r}; XSpectra computes XANES, FEFF (`xastruct.feff.crystal`) EXAFS."
+    return None
+
+
+def _check_edge(value: orm.Str | None, _: Any) -> str | None:
+    if value is not None and value.value != "K":
+        return f"edge is {value.value!r}; this workflow computes K edges, FEFF (`xastruct.feff.crystal`) others."
+    return None
+
+
+def _check_inputs(value: Any, namespace: Any) -> str | None:
+    """Refuse a protocol or overrides that are unknown, and what does not say which sites."""
+    if "structure" not in value or "structure" not in namespace:
+        return None
+    if ("absorber" in value) == ("sites" in value):
+        return "give either absorber (an element) or sites (indices), not both and not neither."
+    if tuple(value["structure"].pbc) != (True, True, True):
+        return "the structure is not periodic in three dimensions; put a molecule or slab into a box and set pbc in all three."
+    overrides = value["overrides"].get_dict() if "overrides" in value else {}
+    try:
+        XspectraBaseWorkChain.settings(value["protocol"].value if "protocol" in value else None, overrides)
+    except ValueError as error:  # an XastructError is one, too
+        return str(error)
+    return None
+
+
+class XspectraCrystalWorkChain(WorkChain):
+    """XSpectra on every symmetry-inequivalent site of an element, and the mean weighted by multiplicity.
+
+    Each site gets a supercell of its own, in which it has a hole in 1s and the cell is charged, so that the electron is missing (full core
+    hole). `pw.x` runs by aiida-quantumespresso's `quantumespresso.pw.base`, with its restarts, then `xspectra.x` for each polarisation by
+    `xastruct.xspectra.base`. Spins are paired.
+
+    Inputs:
+        pw_code: `pw.x`.
+        xspectra_code: `xspectra.x`.
+        structure: the crystal; ordered.
+        absorber: symbol of the absorbing element; or
+        sites: indices of inequivalent sites of one element, from 0.
+        family: label of the core-hole family; the one in the profile if left out and there is but one.
+        kind: XANES.
+        edge: K.
+        protocol: fast, balanced or stringent.
+        overrides: of the protocol: see `XspectraBaseWorkChain.settings`.
+
+    Outputs:
+        spectrum: the mean, flat, on one grid; the lowest empty level of the site that absorbs first lies at the tabulated edge.
+        spectra: that of each site, under `site_<index>`, with its multiplicity, on the same scale of energy.
+        output_parameters: what the logs of XSpectra say, under `site_<index>`, of the first polarisation.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
+        """Inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        text = orm.to_aiida_type
+        spec.input("pw_code", valid_type=orm.AbstractCode, help="`pw.x`, see `aiida_xastruct.tools.codes.quantum_espresso_code`.")
+        spec.input("xspectra_code", valid_type=orm.AbstractCode, help="`xspectra.x`, alike.")
+        spec.input("structure", valid_type=orm.StructureData, help="The crystal; ordered.")
+        spec.input("absorber", valid_type=orm.Str, required=False, serializer=text, help="Symbol of the absorbing element.")
+        spec.input("sites", valid_type=orm.List, required=False, serializer=text, help="Indices of inequivalent sites of one element.")
+        spec.input("family", valid_type=orm.Str, required=False, serializer=text, help="Label of the core-hole family.")
+        spec.input("kind", valid_type=orm.Str, default=lambda: orm.Str("XANES"), serializer=text, validator=_check_kind)
+        spec.input("edge", valid_type=orm.Str, required=False, serializer=text, validator=_check_edge, help="K.")
+        spec.input("protocol", valid_type=orm.Str, default=lambda: orm.Str("fast"), serializer=text, help="fast, balanced or stringent.")
+        spec.input(
+            "overrides", valid_type=orm.Dict, required=False, serializer=text,
+            help="Of the protocol: see `XspectraBaseWorkChain.settings`.",
+        )  # fmt: skip
+        spec.inputs.validator = _check_inputs
+        spec.outline(cls.find_sites, cls.run_scf, cls.inspect_scf, cls.run_xspectra, cls.inspect_xspectra, cls.conclude)
+        spec.output("spectrum", valid_type=SpectrumData)
+        spec.output_namespace("spectra", valid_type=SpectrumData, dynamic=True)
+        spec.output_namespace("output_parameters", valid_type=orm.Dict, dynamic=True)
+        spec.exit_code(301, "ERROR_NO_SITES", message="{reason}")
+        spec.exit_code(302, "ERROR_SITE_FAILED", message="There is no spectrum of every site, so no mean: {reason}")
+        spec.exit_code(303, "ERROR_NO_MEAN", message="The spectra of the sites cannot be averaged: {reason}")
+        spec.exit_code(306, "ERROR_NO_PSEUDOS", message="{reason}")
+        spec.exit_code(410, "WARNING_NOT_CONVERGED", message="The mean is there, but XSpectra did not converge for {reason}.")
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        pw_code: orm.AbstractCode,
+        xspectra_code: orm.AbstractCode,
+        structure: orm.StructureData,
+        absorber: str | None = None,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        family: str | None = None,
+        sites: list[int] | None = None,
+    ) -> ProcessBuilder:
+        """Builder; see the inputs, and `XspectraBaseWorkChain.settings` for the overrides."""
+        builder = cls.get_builder()
+        builder.pw_code, builder.xspectra_code, builder.structure = pw_code, xspectra_code, structure
+        plain = {"absorber": absorber, "protocol": protocol, "family": family, "sites": sites, "overrides": dict(overrides or {}) or None}
+        for name, value in plain.items():
+            if value is not None:
+                setattr(builder, name, value)
+        return builder
+
+    def find_sites(self) -> ExitCode | None:
+        """The inequivalent sites of the absorber, their pseudopotentials, and a supercell for each."""
+        from ...engine.structure import check_structure, inequivalent_absorbers, multiplicities, symbol
+        from ..inputs import find_core_hole_family
+
+        structure = self.inputs.structure
+        try:
+            crystal = structure.get_pymatgen_structure()
+            check_structure(crystal)
+            if "sites" in self.inputs:
+                self.ctx.sites = [int(site) for site in self.inputs.sites.get_list()]
+                multiplicities(crystal, self.ctx.sites)
+                elements = {symbol(crystal, site) for site in self.ctx.sites}
+                if len(elements) != 1:
+                    return self.exit_codes.ERROR_NO_SITES.format(reason="sites are to be indices of one element.")
+                self.ctx.absorber = elements.pop()
+            else:
+                self.ctx.absorber = self.inputs.absorber.value
+                self.ctx.sites = [item.site for item in inequivalent_absorbers(crystal, self.ctx.absorber)]
+        except XastructError as error:
+            return self.exit_codes.ERROR_NO_SITES.format(reason=str(error))
+        overrides = self.inputs.overrides.get_dict() if "overrides" in self.inputs else {}
+        self.ctx.settings = XspectraBaseWorkChain.settings(self.inputs.protocol.value, overrides)
+        try:
+            family = find_core_hole_family(self.inputs.family.value if "family" in self.inputs else None)
+            pair = family.get_core_hole_pair(structure, self.ctx.absorber)
+            if family.core_level != "1s":
+                return self.exit_codes.ERROR_NO_PSEUDOS.format(
+                    reason=f"{family.label!r} has holes in {family.core_level}, a K edge needs 1s."
+                )
+            self.ctx.cutoffs = self._cutoffs(family)
+        except XastructError as error:
+            return self.exit_codes.ERROR_NO_PSEUDOS.format(reason=str(error))
+        self.ctx.ground_state, self.ctx.core_hole = pair.ground_state, pair.core_hole
+        self.ctx.pseudos = {name: node for name, node in family.pseudos.items() if name in structure.get_symbols_set()}
+        self.ctx.family = {"label": family.label, "content_hash": family.content_hash, "functional": family.functional}
+        return self._make_supercells()
+
+    def _cutoffs(self, family: Any) -> tuple[float, float]:
+        """Cutoffs of waves and density in Ry."""
+        from ...engine.errors import PseudoError
+
+        settings = self.ctx.settings
+        if "cutoff_wfc" in settings and "cutoff_rho" in settings:
+            return float(settings["cutoff_wfc"]), float(settings["cutoff_rho"])
+        try:
+            waves, density = family.get_recommended_cutoffs(structure=self.inputs.structure, unit="Ry")
+        except ValueError as error:
+            raise PseudoError(f"the family {family.label!r} recommends no cutoffs ({error}); give cutoff_wfc and cutoff_rho.") from error
+        factor = float(settings["cutoff_factor"])
+        return waves * factor, density * factor
+
+    def _make_supercells(self) -> ExitCode | None:
+        self.ctx.cells = {}
+        for site in self.ctx.sites:
+            outputs, node = core_hole_supercell.run_get_node(
+                structure=self.inputs.structure, site=orm.Int(site), image_distance=orm.Float(self.ctx.settings["image_distance"])
+            )
+            if not node.is_finished_ok:
+                return self.exit_codes.ERROR_NO_SITES.format(reason=node.exit_message)
+            self.ctx.cells[_name(site)] = outputs
+            cell = outputs["cell"].get_dict()
+            words = f"{cell['atoms']} atoms, images {cell['image_distance']:.2f} angstrom apart, {len(cell['polarisations'])} polarisations"
+            self.report(f"{_name(site)}: {words}")
+        return None
+
+    def run_scf(self) -> Any:
+        """pw.x on the supercell of each site, side by side."""
+        running = {}
+        for site in self.ctx.sites:
+            builder = self._scf(self.ctx.cells[_name(site)]["structure"])
+            builder.metadata.call_link_label = f"{_name(site)}_scf"
+            running[f"{_name(site)}_scf"] = self.submit(builder)
+        return ToContext(**running)
+
+    def _scf(self, supercell: orm.StructureData) -> ProcessBuilder:
+        """Builder of the self-consistent calculation of a charged cell with a hole."""
+        from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
+
+        from ...engine.xspectra.supercell import mesh
+
+        settings, hole = self.ctx.settings, hole_kind(self.ctx.absorber)
+        pseudos = {kind.name: self.ctx.core_hole if kind.name == hole else self.ctx.pseudos[kind.symbol] for kind in supercell.kinds}
+        electrons = sum(pseudos[site.kind_name].z_valence for site in supercell.sites) - 1
+        occupied = math.ceil(electrons / 2)
+        builder = PwBaseWorkChain.get_builder()
+        builder.pw.code, builder.pw.structure, builder.pw.pseudos = self.inputs.pw_code, supercell, pseudos
+        waves, density = self.ctx.cutoffs
+        builder.pw.parameters = orm.Dict(
+            {
+                "CONTROL": {"calculation": "scf"},
+                "SYSTEM": {
+                    "ecutwfc": waves,
+                    "ecutrho": density,
+                    "tot_charge": 1.0,
+                    "occupations": "smearing",
+                    "smearing": "gaussian",
+                    "degauss": 0.005,
+                    # A few more than are full, so that the lowest empty level is known; a metal gets more by a handler.
+                    "nbnd": occupied + max(4, occupied // 20),
+                },
+                "ELECTRONS": {"conv_thr": settings["conv_thr_per_atom"] * len(supercell.sites), "mixing_beta": 0.4},
+            }
+        )
+        builder.pw.metadata.options = {"withmpi": False, **self._options()}
+        points = orm.KpointsData()
+        points.set_kpoints_mesh(mesh(supercell.get_pymatgen_structure().lattice, settings["kpoints_spacing"]))
+        builder.kpoints = points
+        return builder
+
+    def _options(self) -> dict[str, Any]:
+        return XspectraBaseWorkChain.job_options(int(self.ctx.settings["max_wallclock_seconds"]), self.ctx.settings)
+
+    def inspect_scf(self) -> ExitCode | None:
+        """Every site needs its density."""
+        nodes = {site: self.ctx[f"{_name(site)}_scf"] for site in self.ctx.sites}
+        failed = [
+            f"site {site}: pw.x: {node.exit_message or f'exit status {node.exit_status}'}"
+            for site, node in nodes.items()
+            if not node.is_finished_ok
+        ]
+        return self.exit_codes.ERROR_SITE_FAILED.format(reason=" ".join(failed)) if failed else None
+
+    def run_xspectra(self) -> Any:
+        """xspectra.x for each polarisation of each site, side by side."""
+        running = {}
+        for site in self.ctx.sites:
+            cell = self.ctx.cells[_name(site)]
+            for number, direction in enumerate(cell["cell"]["polarisations"]):
+                label = f"{_name(site)}_polarisation_{number}"
+                builder = self._xspectra(cell["structure"], self.ctx[f"{_name(site)}_scf"].outputs.remote_folder, direction)
+                builder.metadata.call_link_label = label
+                running[label] = self.submit(builder)
+        return ToContext(**running)
+
+    def _xspectra(self, supercell: orm.StructureData, folder: orm.RemoteData, direction: list[float]) -> ProcessBuilder:
+        from ...engine.xspectra.supercell import mesh
+
+        settings = self.ctx.settings
+        builder = XspectraBaseWorkChain.get_builder()
+        job = builder.xspectra
+        job.code, job.parent_folder, job.ground_state = self.inputs.xspectra_code, folder, self.ctx.ground_state
+        job.polarisation = orm.List(direction)
+        job.species = orm.Int(sorted(supercell.get_kind_names()).index(hole_kind(self.ctx.absorber)) + 1)
+        job.parameters = orm.Dict(settings["parameters"])
+        points = orm.KpointsData()
+        points.set_kpoints_mesh(mesh(supercell.get_pymatgen_structure().lattice, settings["spectrum_spacing"]))
+        job.kpoints = points
+        job.metadata.options = self._options()
+        if "max_iterations" in settings:
+            builder.max_iterations = orm.Int(settings["max_iterations"])
+        return builder
+
+    def inspect_xspectra(self) -> ExitCode | None:
+        """Put all sites on one scale of energy; a mean needs all of them."""
+        from ...engine.xspectra.site import threshold
+
+        failed, doubtful, curves, thresholds = [], set(), {}, {}
+        for site in self.ctx.sites:
+            name = _name(site)
+            labels = [f"{name}_polarisation_{number}" for number in range(len(self.ctx.cells[name]["cell"]["polarisations"]))]
+            for label in labels:
+                node = self.ctx[label]
+                if "spectrum" not in node.outputs:
+                    failed.append(f"{label}: {node.exit_message or f'exit status {node.exit_status}'}")
+                elif not node.is_finished_ok:
+                    doubtful.add(label)
+            if failed:
+                continue
+            curves[name] = {f"polarisation_{number}": self.ctx[label].outputs.spectrum for number, label in enumerate(labels)}
+            levels = self.ctx[labels[0]].outputs.output_parameters
+            self.out(f"output_parameters.{name}", levels)
+            thresholds[name] = threshold(float(self.ctx[f"{name}_scf"].outputs.output_parameters["energy"]), levels.get_dict())
+        if failed:
+            return self.exit_codes.ERROR_SITE_FAILED.format(reason=" ".join(failed))
+        self.ctx.curves, self.ctx.first, self.ctx.doubtful = curves, min(thresholds.values()), sorted(doubtful)
+        return None
+
+    def conclude(self) -> ExitCode | None:
+        """The spectrum of each site, and the mean."""
+        spectra = {}
+        for site in self.ctx.sites:
+            name = _name(site)
+            found, node = xspectra_spectrum.run_get_node(
+                structure=self.inputs.structure,
+                site=orm.Int(site),
+                total_energy=self.ctx[f"{name}_scf"].outputs.output_parameters,
+                levels=self.ctx[f"{name}_polarisation_0"].outputs.output_parameters,
+                first=orm.Float(self.ctx.first),
+                settings=orm.Dict(self._said(self.ctx.cells[name]["cell"].get_dict())),
+                **self.ctx.curves[name],
+            )
+            if not node.is_finished_ok:
+                return self.exit_codes.ERROR_NO_MEAN.format(reason=node.exit_message)
+            spectra[name] = found
+            self.out(f"spectra.{name}", found)
+        mean, node = average_spectra.run_get_node(**spectra)
+        if not node.is_finished_ok:
+            return self.exit_codes.ERROR_NO_MEAN.format(reason=node.exit_message)
+        self.out("spectrum", mean)
+        names = ", ".join(self.ctx.doubtful)
+        return self.exit_codes.WARNING_NOT_CONVERGED.format(reason=names) if names else None
+
+    def _said(self, cell: dict[str, Any]) -> dict[str, Any]:
+        """What is kept in the settings of a spectrum."""
+        kept = {name: self.ctx.settings[name] for name in ("kpoints_spacing", "spectrum_spacing", "parameters")}
+        waves, density = self.ctx.cutoffs
+        supercell = {name: cell[name] for name in ("multiples", "atoms", "image_distance")}
+        cutoffs = {"cutoff_wfc_ry": waves, "cutoff_rho_ry": density}
+        return {
+            "protocol": self.inputs.protocol.value,
+            "core_hole": "full",
+            **kept,
+            **cutoffs,
+            "supercell": supercell,
+            "family": self.ctx.family,
+        }
+
+
+def _name(site: int) -> str:
+    """Link label of a site."""
+    return f"site_{site}"

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from aiida_xastruct.engine.errors import PseudoError, SpectrumError, StructureError
+from aiida_xastruct.engine.xspectra.output import judge
+from aiida_xastruct.engine.xspectra.parameters import XspectraParameters, write_input
+from aiida_xastruct.engine.xspectra.site import lowest_empty, site_spectrum, threshold
+from aiida_xastruct.engine.xspectra.supercell import image_distance, mesh, polarisations, supercell
+
+#: Runs of xspectra.x 6.7 on diamond with a hole, 8 atoms; lines of the log that are read, every fourth energy.
+RUNS = Path(__file__).parents[2] / "fixtures" / "xspectra"
+
+
+@pytest.fixture
+def diamond():
+    return Structure.from_spacegroup("Fd-3m", Lattice.cubic(3.567), ["C"], [[0.0, 0.0, 0.0]]).get_primitive_structure()
+
+
+@pytest.fixture
+def rutile():
+    return Structure.from_spacegroup("P4_2/mnm", Lattice.tetragonal(4.594, 2.959), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]])
+
+
+def test_supercell_keeps_images_apart(diamond, rutile):
+    found = supercell(diamond, 1, 7.0)
+    assert (found.multiples, len(found.structure)) == ((3, 3, 3), 54)
+    assert found.image_distance == pytest.approx(3 * 3.567 / np.sqrt(2))
+    assert found.structure.get_distance(found.site, found.site) == 0.0
+    near = sorted(found.structure.get_distance(found.site, other) for other in range(54) if other != found.site)
+    assert near[0] == pytest.approx(3.567 * np.sqrt(3) / 4)
+    found = supercell(rutile, 3, 8.0)
+    assert found.multiples == (2, 2, 3)
+    assert found.structure[found.site].specie.symbol == "O"
+    assert found.image_distance >= 8.0
+    with pytest.raises(StructureError, match="more than 1000 atoms"):
+        supercell(rutile, 0, 60.0)
+
+
+def test_distance_of_images_is_that_of_the_reduced_cell():
+    """A skewed cell has shorter vectors than its own."""
+    assert image_distance(Lattice([[4.0, 0.0, 0.0], [4.0, 3.0, 0.0], [0.0, 0.0, 5.0]])) == pytest.approx(3.0)
+
+
+def test_cubic_sites_need_one_polarisation(diamond, rutile):
+    assert len(polarisations(diamond, 0)) == 1
+    assert len(polarisations(rutile, 0)) == len(polarisations(rutile, 2)) == 3
+
+
+def test_mesh():
+    assert mesh(Lattice.orthorhombic(2.0 * np.pi, 4.0 * np.pi, 20.0 * np.pi), 0.5) == [2, 1, 1]
+
+
+def test_input():
+    text = write_input(XspectraParameters(paw_radius=3.2, time_limit=60.0), (0.0, 0.0, 1.0), 2, [2, 2, 1], "aiida", "./out/", restart=True)
+    for line in ("xiabs = 2", "xepsilon(3) = 1.0", "restart_mode = 'restart'", "r_paw(1) = 3.2", "time_limit = 60.0", "2 2 1 1 1 1"):
+        assert line in text
+    assert "r_paw" not in write_input(XspectraParameters(), (1, 0, 0), 1, [1, 1, 1], "aiida", "./out/")
+    assert XspectraParameters.from_dict(XspectraParameters().to_dict()) == XspectraParameters()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"broadning": 1.0}, "did you mean 'broadening'"),
+        ({"broadening": 0.0}, "broadening is 0.0"),
+        ({"energy_range": [5.0, 50.0]}, "must hold 0"),
+        ({"energy_range": [5.0]}, "two energies"),
+        ({"iterations": "many"}, "iterations is 'many'"),
+    ],
+)
+def test_parameters_are_checked(values, message):
+    with pytest.raises(PseudoError, match=message):
+        XspectraParameters.from_dict(values)
+
+
+def test_a_good_run():
+    found = judge(RUNS / "well")
+    assert (found.label, found.facts["version"], found.facts["unconverged"]) == ("", "6.7MaX", 0)
+    assert found.facts["zero_ev"] == pytest.approx(12.84, abs=0.01)
+    assert lowest_empty(found.facts) == pytest.approx(16.9934)
+    assert threshold(-100.0, found.facts) == pytest.approx(-83.0066)
+    assert found.energy[0] == -10.0
+    assert found.energy[-1] == pytest.approx(50.0, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("run", "label", "words"),
+    [
+        ("time_limit", "ERROR_TIME_LIMIT", "can go on"),
+        ("unconverged", "WARNING_LANCZOS_NOT_CONVERGED", "20 Lanczos vectors"),
+        ("refused", "ERROR_INPUT_REFUSED", "Wrong xiabs"),
+        ("none", "ERROR_NO_OUTPUT", "does not end"),
+    ],
+)
+def test_a_run_that_is_not_well(run, label, words):
+    found = judge(RUNS / run)
+    assert found.label == label
+    assert words in found.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("", "ERROR_OUTPUT_DAMAGED"),
+        ("1 2\n2 x\n", "ERROR_OUTPUT_DAMAGED"),
+        ("\n".join(f"{i} nan" for i in range(20)), "ERROR_OUTPUT_DAMAGED"),
+        ("\n".join(f"{i} 1 2 3" for i in range(20)), "ERROR_OUTPUT_DAMAGED"),
+        ("\n".join(f"{20 - i} 1" for i in range(20)), "ERROR_OUTPUT_DAMAGED"),
+        ("\n".join(f"{i} {-i}" for i in range(20)), "ERROR_IMPLAUSIBLE"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:loadtxt")
+def test_damaged_spectra_are_seen(tmp_path, text, label):
+    shutil.copytree(RUNS / "well", tmp_path / "run")
+    (tmp_path / "run" / "xanes.dat").write_text(text)
+    assert judge(tmp_path / "run").label == label
+    assert judge(tmp_path / "run", ("ERROR_KILLED", "it was killed.")).label == "ERROR_KILLED"
+
+
+def test_spectrum_of_a_site():
+    found = judge(RUNS / "well")
+    curve = (found.energy, found.sigma)
+    spectrum = site_spectrum([curve, (found.energy, 3.0 * found.sigma)], found.facts, "C", 0.5, {"protocol": "fast"})
+    assert (spectrum.method, spectrum.edge, spectrum.kind, spectrum.normalisation) == ("xspectra", "K", "XANES", "flat")
+    # The lowest empty level, 4.15 eV above the highest occupied one, lies at the tabulated edge plus the shift.
+    assert spectrum.energy[0] == pytest.approx(284.2 + 0.5 - 10.0 - (16.9934 - found.facts["zero_ev"]))
+    assert spectrum.mu[spectrum.energy >= spectrum.energy[-1] - 10.0].mean() == pytest.approx(1.0)
+    assert (spectrum.settings["polarisations"], spectrum.settings["protocol"]) == (2, "fast")
+    with pytest.raises(SpectrumError, match="different energies"):
+        site_spectrum([curve, (found.energy + 1.0, found.sigma)], found.facts, "C", 0.0, {})
