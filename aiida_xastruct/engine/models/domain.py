@@ -96,6 +96,6 @@ class DomainIndex:
         except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
             raise ModelError(f"{path} does not hold a domain index ({str(error).splitlines()[0]}); install the family again.") from error
         whole = axes.dtype == centre.dtype == torch.float32 and all(bool(torch.isfinite(one).all()) for one in (axes, centre, points))
-        if centre.shape != (n_in,) or own != p or m == 0 or not 0.0 < unit < np.inf or not whole:
+        if centre.shape != (n_in,) or own - p not in (0, 1) or m == 0 or not 0.0 < unit < np.inf or not whole:
             raise ModelError(f"{path} holds a domain index that is damaged or not finite; install the family again.")
         return cls(axes, centre, points, unit)
