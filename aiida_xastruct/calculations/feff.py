@@ -75,6 +75,10 @@ class FeffCalculation(RecoveringCalcJob):
     on localhost), or any executable of FEFF 6 to 10 that reads `feff.inp` in its folder and writes `xmu.dat`, or paths as FEFF 6L does.
     """
 
+    #: Raised by a change of what a job asks FEFF for, or of what is read of its answer, so that AiiDA's cache gives no older run. It is
+    #: part of a job's hash, in which the defaults of `FeffParameters` and the text of the deck are not.
+    CACHE_VERSION = 1
+
     INPUT_FILE = "feff.inp"
     OUTPUT_FILE = "xastruct-feff.log"
     RETRIEVED = ("xmu.dat", "chi.dat", "xastruct-feff.json", "xastruct-feff.err", "xastruct-feff.log")

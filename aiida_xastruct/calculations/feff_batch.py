@@ -15,7 +15,7 @@ from aiida.engine.processes.calcjobs.calcjob import CalcJobProcessSpec
 
 from ..data.spectra import SpectraData
 from ..data.spectrum import SpectrumData
-from .feff import check_absorber, check_parameters, feff_parameters
+from .feff import FeffCalculation, check_absorber, check_parameters, feff_parameters
 from .recovery import RecoveringCalcJob
 
 if TYPE_CHECKING:
@@ -125,6 +125,9 @@ class FeffBatchCalculation(RecoveringCalcJob):
         statuses: `Dict` with `sites`, a list of rows with `structure` (its name), `site`, `exit_status` (that `xastruct.feff` would end
             with), `label`, `reason`, `output` (the output that has the spectrum) and `facts`, which are its `output_parameters`.
     """
+
+    #: A site is asked for and judged as in a job of its own.
+    CACHE_VERSION = FeffCalculation.CACHE_VERSION
 
     #: Sites without a deck, and why: the only input file that is no deck.
     REFUSED = "refused.json"

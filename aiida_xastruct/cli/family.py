@@ -28,8 +28,9 @@ def family() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-L", "--label", help="Name of the family in the profile.  [default: the folder's name, or that of the configuration]")
 @click.option("-D", "--description", default="", help="A sentence about it.")
+@json_option
 @with_profile
-def install(folder: Path, label: str | None, description: str) -> None:
+def install(folder: Path, label: str | None, description: str, as_json: bool) -> None:
     """Install the family in FOLDER, all of it or nothing; `default` is the one that ships with this package.
 
     FOLDER may be a finished training (pk, UUID), whose models then are the family's.
@@ -50,7 +51,11 @@ def install(folder: Path, label: str | None, description: str) -> None:
         group = install_models(training.outputs.models, said["family"], label or said["family"]["name"], description)
     else:
         group = ModelFamily.install(folder, label or folder.resolve().name, description)
-    click.echo(f"{group.label}: {', '.join(sorted(model.name for model in group.nodes))}")
+    models = sorted(model.name for model in group.nodes)
+    if as_json:
+        echo_mapping({"label": group.label, "pk": group.pk, "models": models}, as_json)
+        return
+    click.echo(f"{group.label}: {', '.join(models)}")
 
 
 def _training(identifier: str) -> ProcessNode | None:
@@ -114,7 +119,12 @@ def _brief(value: object) -> str:
 @family.command("export")
 @family_argument
 @click.argument("folder", type=click.Path(path_type=Path))
+@json_option
 @with_profile
-def export(family: ModelFamily, folder: Path) -> None:
+def export(family: ModelFamily, folder: Path, as_json: bool) -> None:
     """Write FAMILY (a label, pk or UUID) to the new FOLDER, which `install` and the command `xastruct` read."""
-    click.echo(str(family.export(folder)))
+    written = family.export(folder)
+    if as_json:
+        echo_mapping({"folder": str(written), "label": family.label}, as_json)
+        return
+    click.echo(str(written))

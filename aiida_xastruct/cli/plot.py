@@ -9,6 +9,7 @@ import click
 from aiida.cmdline.params import types
 
 from .group import with_profile
+from .output import echo_mapping, json_option
 
 if TYPE_CHECKING:
     from aiida.orm import Node
@@ -25,8 +26,9 @@ FORMATS = {".png": False, ".pdf": False, ".svg": False, ".html": True}
     help="What to draw.  [default: what there is first]",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@json_option
 @with_profile
-def plot(nodes: tuple[Node, ...], output: Path, kind: str | None, overwrite: bool) -> None:
+def plot(nodes: tuple[Node, ...], output: Path, kind: str | None, overwrite: bool, as_json: bool) -> None:
     """Draw NODE: spectra of one edge, in one figure, or one prediction, inference, model or process of this package.
 
     .html is interactive and works without a network; the others are for papers.
@@ -44,4 +46,7 @@ def plot(nodes: tuple[Node, ...], output: Path, kind: str | None, overwrite: boo
         (screen if FORMATS[output.suffix] else paper).save(found[0], output)
     except OSError as error:
         raise XastructError(f"{output} cannot be written ({error.strerror or error}).") from error
+    if as_json:
+        echo_mapping({"file": str(output), "title": found[0].title, "description": found[0].description}, as_json)
+        return
     click.echo(str(output))

@@ -105,15 +105,17 @@ def feff_runs(model: str, limit: int, as_json: bool) -> None:
 @click.option("--from", "least", type=click.FloatRange(min=0.0), help="Least mean distance of the first shell, angstrom.")
 @click.option("--to", "most", type=click.FloatRange(min=0.0), help="Greatest mean distance, angstrom.")
 @click.option("--by", type=click.Choice(["both", "crystal", "answer"]), default="both", show_default=True, help="Who says so.")
+@click.option("--tables", is_flag=True, help="By crystal, search rows of tables too; slower, as their crystals are read.")
 @limit_option
 @json_option
 @with_profile
 def neighbours(
-    absorber: str, neighbours: tuple[str, ...], least: float | None, most: float | None, by: str, limit: int, as_json: bool
+    absorber: str, neighbours: tuple[str, ...], least: float | None, most: float | None, by: str, tables: bool, limit: int, as_json: bool
 ) -> None:
     """Spectra of ABSORBER whose first shell holds every NEIGHBOUR, at a mean distance in a range.
 
-    By `crystal`: as it is in the structure that the spectrum was computed from. By `answer`: as models read it out of the spectrum.
+    By `crystal`: as it is in the structure that the spectrum was computed from. By `answer`: as models read it out of the spectrum. The
+    tables of batches and screenings say nothing of neighbours: with `--tables` these are computed as you ask, until --limit is reached.
     """
     from ..tools import queries, query_rows
 
@@ -121,6 +123,8 @@ def neighbours(
     distance = None if least is None and most is None else (least or 0.0, most if most is not None else 1e3)
     if distance is not None and distance[0] > distance[1]:
         raise click.UsageError(f"the range of distances is empty: {distance[0]:g} to {distance[1]:g} angstrom.")
+    if tables and by == "answer":
+        raise click.UsageError("--tables is about crystals; leave it out, or --by answer.")
     names = ("absorber", "edge", "kind", "method", "site")
     found: list[tuple[Any, ...]] = []
     if by != "answer":
@@ -134,8 +138,29 @@ def neighbours(
         builder.add_projection("spectrum", ["id", *_attributes(names)])
         builder.add_projection("answer", _attributes(("neighbour_set", "mean_distance")))
         found += [(pk, None, "answer", *rest, elements, mean) for elements, mean, pk, *rest in builder.iterall()]
+    if tables and len(found) <= limit:
+        found += _of_tables((absorber, neighbours, distance), (*names, "neighbours", "mean_distance"), limit + 1 - len(found))
+    elif not tables and by != "answer" and (count := queries.tables(absorber).count()):
+        click.echo(f"Rows of {count} tables with {absorber} were not searched; --tables reads their crystals.", err=True)
     shown = [(*row[:-2], " ".join(row[-2] or ()), row[-1]) for row in found] if not as_json else found
     _echo(("pk", "row", "by", *names, "neighbours", "mean_distance"), shown, limit, as_json)
+
+
+def _of_tables(asked: tuple[str, Sequence[str], tuple[float, float] | None], names: Sequence[str], most: int) -> list[tuple[Any, ...]]:
+    """Rows of tables with neighbours, at most so many."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from ..tools.query_rows import table_rows
+
+    console, found = Console(stderr=True), []
+    columns = (SpinnerColumn(), TextColumn("neighbours of rows: {task.completed:.0f} found"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("rows", total=None)
+        for row in islice(table_rows(*asked, None, lambda words: click.echo(f"Left out: {words}", err=True)), most):
+            found.append((row["pk"], row["number"], "crystal", *(row[name] for name in names)))
+            progress.advance(task)
+    return found
 
 
 @query.command("downstream")
@@ -174,26 +199,26 @@ def downstream(structure: str, limit: int, as_json: bool) -> None:
 def disagreements(model: str, absorber: str | None, kind: str | None, limit: int, as_json: bool) -> None:
     """Sites that both MODEL (as in `predicted`) and FEFF have answered, those that differ most first.
 
-    As many pairs as `--limit` says are compared: the mean square difference of flat mu (XANES) or k^2 chi (EXAFS), as `compare` gives it.
+    All pairs are compared, and as many of them are shown as `--limit` says: the mean square difference of flat mu (XANES) or k^2 chi
+    (EXAFS), as `compare` gives it, which stands in no database. Pairs that cannot be compared come last, with the reason.
     """
-    from ..engine.errors import XastructError
+    from rich.console import Console
+    from rich.progress import track
+
     from ..tools.queries import find_models
-    from ..tools.query_rows import pairs
+    from ..tools.query_rows import differences, pairs
 
     models = find_models(model)
     _check_elements([absorber] if absorber else [])
-    found = pairs(models, absorber, kind)
+    found, console = pairs(models, absorber, kind), Console(stderr=True)
+    compared = track(differences(found), "pairs", len(found), console=console, transient=True, disable=not console.is_terminal)
     rows = []
-    for pair in found[:limit]:
-        try:
-            difference, reason = pair.difference(), ""
-        except XastructError as error:
-            difference, reason = None, str(error)
+    for pair, difference, reason in compared:
         of = pair.question
         rows.append((difference, *pair.predicted, *pair.feff, of.absorber, of.edge, of.kind, of.site, of.structure_hash, reason))
     rows.sort(key=lambda row: -1.0 if row[0] is None else row[0], reverse=True)
     names = ("difference", "predicted", "row", "feff", "feff_row", "absorber", "edge", "kind", "site", "crystal", "reason")
-    _echo(names, rows, limit, as_json, total=len(found))
+    _echo(names, rows, limit, as_json)
 
 
 @query.command("duplicates")
@@ -254,8 +279,8 @@ def _rows(builder: QueryBuilder, absorber: str | None) -> Iterator[tuple[Any, ..
             yield node.pk, row["number"], *(row.get(name, kind) for name in SPECTRUM)
 
 
-def _echo(columns: Sequence[str], rows: Sequence[Sequence[Any]], limit: int, as_json: bool, total: int | None = None) -> None:
+def _echo(columns: Sequence[str], rows: Sequence[Sequence[Any]], limit: int, as_json: bool) -> None:
     """Print as many rows as are asked for, and say on the standard error where there are more."""
     echo_rows(columns, rows[:limit], as_json)
-    if (len(rows) if total is None else total) > limit:
+    if len(rows) > limit:
         click.echo(f"There are more than {limit}; raise --limit to see them.", err=True)

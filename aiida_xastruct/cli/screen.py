@@ -12,15 +12,14 @@ import click
 from aiida.cmdline.params import types
 
 from ..engine.errors import XastructError
+from .candidates import spectrum_node
 from .group import with_profile
-from .launch import answering_code, launch, report, stored_or_file
+from .launch import answering_code, launch, report
 from .output import echo_mapping, echo_rows, json_option
 from .structures import structure_node
 
 if TYPE_CHECKING:
     from aiida.orm import AbstractCode, SinglefileData
-
-    from ..data.spectrum import SpectrumData
 
 #: Crystals that the table of the best shows.
 SHOWN = 20
@@ -92,7 +91,7 @@ def screen(
             _, node = go_on(cast(WorkChainNode, found))
         _show(node, as_json)
         return
-    goal = _target(target, absorber) if target else None
+    goal = spectrum_node(target, {"absorber": absorber}) if target else None
     element = absorber or (goal.absorber if goal is not None else "")
     chunks = chunks_of(sources, element, chunk_size or CHUNK, limit)
     code = answering_code(code, bool(max_reference_runs))
@@ -130,20 +129,6 @@ def chunks_of(sources: tuple[str, ...], absorber: str, size: int, limit: int | N
         return entries_of_nodes([structure_node(text).store()], absorber)
 
     return list(structure_chunks(chain.from_iterable(map(entries, sources)), size, limit))
-
-
-def _target(text: str, absorber: str | None) -> SpectrumData:
-    """Node of a spectrum, stored or read from a file."""
-    from ..data.spectrum import SpectrumData
-    from ..engine.scans import ScanParameters
-    from ..engine.spectrum_file import read_spectrum
-
-    def read(path: Path) -> SpectrumData:
-        spectrum = read_spectrum(path.read_bytes(), path.name, ScanParameters(absorber=absorber or ""))
-        return SpectrumData.from_engine(spectrum, label=path.name)
-
-    node: SpectrumData = stored_or_file(text, "aiida.data:xastruct.spectrum", read)
-    return node
 
 
 @contextmanager

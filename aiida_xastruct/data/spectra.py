@@ -93,10 +93,7 @@ class SpectraData(ArrayData):
         ]
         node.base.attributes.set_many(
             {
-                "n_spectra": len(items),
-                "absorbers": sorted({one.absorber for one in spectra}),
-                "kinds": sorted({one.kind for one in spectra}),
-                "hash_prefixes": prefixes(item.origin and item.origin["structure_hash"] for item in items),
+                **_summary(items),
                 "settings": shared,
                 "spectra": rows,
             }
@@ -111,13 +108,19 @@ class SpectraData(ArrayData):
         columns, ends = self.get_array("columns"), self.get_array("ends")
         shared = self.base.attributes.get("settings")
         for row, start, end in zip(self.base.attributes.get("spectra"), [0, *ends[:-1]], ends, strict=True):
-            energy, mu, mu0 = columns[start:end].T
-            header = {name: row[name] for name in _HEADER}
-            spectrum = Spectrum(
-                energy=energy, mu=mu, mu0=None if np.isnan(mu0).all() else mu0, settings={**shared, **row["settings"]}, **header
-            )
-            origin = {name: row[name] for name in _UNKNOWN} if row.get("structure_hash") else None
-            yield SiteSpectrum(row["structure"], row["site"], row["multiplicity"], spectrum, cast("Origin | None", origin))
+            yield _site_spectrum(row, shared, columns[start:end])
+
+    def get_row(self, number: int) -> SiteSpectrum:
+        """One spectrum by its number, from 0; the others are not made.
+
+        Raises:
+            SpectrumError: if there is no such row.
+        """
+        if not 0 <= number < len(self):
+            raise SpectrumError(f"the node has spectra 0 to {len(self) - 1}, not {number}.")
+        ends = self.get_array("ends")
+        columns = self.get_array("columns")[ends[number - 1] if number else 0 : ends[number]]
+        return _site_spectrum(self.base.attributes.get("spectra")[number], self.base.attributes.get("settings"), columns)
 
     def get_spectrum(self, structure: str, site: int) -> Spectrum:
         """The spectrum of a site.
@@ -125,9 +128,9 @@ class SpectraData(ArrayData):
         Raises:
             SpectrumError: if it is not among them.
         """
-        for item in self:
-            if (item.structure, item.site) == (structure, site):
-                return item.spectrum
+        for number, row in enumerate(self.base.attributes.get("spectra")):
+            if (row["structure"], row["site"]) == (structure, site):
+                return self.get_row(number).spectrum
         raise SpectrumError(f"there is no spectrum of site {site} of {structure!r}; `node.base.attributes.get('spectra')` lists them.")
 
     def _validate(self) -> bool:
@@ -137,8 +140,10 @@ class SpectraData(ArrayData):
             columns, ends, rows = self.get_array("columns"), self.get_array("ends"), self.base.attributes.get("spectra")
             if columns.ndim != 2 or columns.shape[1] != 3 or not len(rows) == len(ends) == len(self) or ends[-1] != len(columns):
                 raise ValidationError(f"columns {columns.shape}, {len(ends)} ends and {len(rows)} rows of attributes do not fit together.")
-            for _ in self:
-                pass
+            items = list(self)
+            # Queries go by the summaries, and open no batch that does not list what they look for.
+            if any(self.base.attributes.get(name, None) != value for name, value in _summary(items).items()):
+                raise ValidationError("the attributes are not those of the spectra; make the node with `SpectraData.from_engine`.")
         except (KeyError, AttributeError) as error:
             raise ValidationError("the node holds no spectra; make it with `SpectraData.from_engine`.") from error
         except XastructError as error:
@@ -146,9 +151,27 @@ class SpectraData(ArrayData):
         return True
 
 
+def _summary(items: Sequence[SiteSpectrum]) -> dict[str, Any]:
+    """Attributes by which a query finds the batches that may have a spectrum."""
+    return {
+        "n_spectra": len(items),
+        "absorbers": sorted({item.spectrum.absorber for item in items}),
+        "kinds": sorted({item.spectrum.kind for item in items}),
+        "hash_prefixes": prefixes(item.origin and item.origin["structure_hash"] for item in items),
+    }
+
+
 def _columns(spectrum: Spectrum) -> np.ndarray[Any, Any]:
     mu0 = np.full(len(spectrum), np.nan) if spectrum.mu0 is None else spectrum.mu0
     return np.column_stack([spectrum.energy, spectrum.mu, mu0])
+
+
+def _site_spectrum(row: Mapping[str, Any], shared: Mapping[str, Any], columns: np.ndarray[Any, Any]) -> SiteSpectrum:
+    energy, mu, mu0 = columns.T
+    header = {name: row[name] for name in _HEADER}
+    spectrum = Spectrum(energy=energy, mu=mu, mu0=None if np.isnan(mu0).all() else mu0, settings={**shared, **row["settings"]}, **header)
+    origin = {name: row[name] for name in _UNKNOWN} if row.get("structure_hash") else None
+    return SiteSpectrum(row["structure"], row["site"], row["multiplicity"], spectrum, cast("Origin | None", origin))
 
 
 def _has(settings: Mapping[str, Any], name: str, value: Any) -> bool:

@@ -13,6 +13,7 @@ from aiida.orm.pydantic import OrmMetadataField
 
 from ..engine.errors import XastructError
 from ..engine.origin import prefixes
+from .model import KINDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,30 +48,13 @@ class TableData(SinglefileData):
     @classmethod
     def from_file(cls, file: str | Path | IO[bytes], kind: str, **kwargs: Any) -> TableData:
         """Unstored node of a parquet file, a path or an open one; `kwargs` are passed on to the node (`label`, `user`, ...)."""
-        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        found = pq.read_table(file, columns=["id", "hash", "row", "absorber", "method", "needs_reference"])
+        attributes = _describe(pq.read_table(file, columns=_DESCRIBED))
         if not isinstance(file, (str, Path)):
             file.seek(0)
-        answered = found.filter(pc.is_valid(found["row"]))
-        methods = pc.value_counts(answered["method"].cast("string")).to_pylist()
-        # A row that FEFF has answered keeps what the model said of itself.
-        doubted = pc.and_(answered["needs_reference"], pc.equal(answered["method"].cast("string"), "ml"))
         node = cls(file, filename=FILENAME, **kwargs)
-        node.base.attributes.set_many(
-            {
-                "kind": kind,
-                "n_rows": found.num_rows,
-                "n_structures": pc.count_distinct(found["id"]).as_py(),
-                "n_spectra": answered.num_rows,
-                "n_refused": found.num_rows - answered.num_rows,
-                "absorbers": sorted(answered["absorber"].cast("string").unique().to_pylist()),
-                "methods": {row["values"]: row["counts"] for row in methods},
-                "needs_reference": pc.sum(doubted).as_py() or 0,
-                "hash_prefixes": prefixes(found["hash"].unique().to_pylist()),
-            }
-        )
+        node.base.attributes.set_many({"kind": kind, **attributes})
         return node
 
     def __len__(self) -> int:
@@ -145,12 +129,40 @@ class TableData(SinglefileData):
 
         super()._validate()  # type: ignore[no-untyped-call]
         try:
-            rows = self.read(["row", "structure", "id", "method", "reason"]).num_rows
+            self.read(["structure", "reason"])
+            expected = _describe(self.read(_DESCRIBED))
         except (ArrowException, OSError) as error:
             raise ValidationError(f"the file is no table of sites ({error}); make the node with `TableData.from_file`.") from error
-        if rows != self.base.attributes.get("n_rows", None):
+        # Queries go by the attributes, and open no table that does not list what they look for.
+        if any(self.base.attributes.get(name, None) != value for name, value in expected.items()):
             raise ValidationError("the file and the attributes do not fit together; make the node with `TableData.from_file`.")
+        if self.base.attributes.get("kind", None) not in KINDS:
+            raise ValidationError("the attribute kind is neither XANES nor EXAFS; make the node with `TableData.from_file`.")
         return True
+
+
+#: Columns that the attributes are of.
+_DESCRIBED = ["id", "hash", "row", "absorber", "method", "needs_reference"]
+
+
+def _describe(found: pa.Table) -> dict[str, Any]:
+    """Attributes of a table but for its kind."""
+    import pyarrow.compute as pc
+
+    answered = found.filter(pc.is_valid(found["row"]))
+    methods = pc.value_counts(answered["method"].cast("string")).to_pylist()
+    # A row that FEFF has answered keeps what the model said of itself.
+    doubted = pc.and_(answered["needs_reference"], pc.equal(answered["method"].cast("string"), "ml"))
+    return {
+        "n_rows": found.num_rows,
+        "n_structures": pc.count_distinct(found["id"]).as_py(),
+        "n_spectra": answered.num_rows,
+        "n_refused": found.num_rows - answered.num_rows,
+        "absorbers": sorted(answered["absorber"].cast("string").unique().to_pylist()),
+        "methods": {row["values"]: row["counts"] for row in methods},
+        "needs_reference": pc.sum(doubted).as_py() or 0,
+        "hash_prefixes": prefixes(found["hash"].unique().to_pylist()),
+    }
 
 
 def _named(filters: Sequence[Any]) -> Iterator[str]:

@@ -33,6 +33,7 @@ from .arrays import DAMAGED, read_npy
 from .bundle import FamilyBundle, ModelBundle
 from .dataset import GRIDS
 from .errors import ModelError, XastructError
+from .formats import BATCH, check_stated
 from .sitecache import AbsorberRows, SiteCache, structure_hash
 from .spectrum import k_to_energy
 from .structures_file import Entry
@@ -99,7 +100,13 @@ class Batch:
         write_table(self.table(), folder / TABLE)
         for name, array in ((GRID, energy_grid(self.kind)), (MU, self.mu), (HALF_BAND, self.half_band)):
             np.save(folder / name, array, allow_pickle=False)
-        facts = {"algorithm_version": ALGORITHM_VERSION["forward"], "kind": self.kind, "rows": len(self.rows), "spectra": len(self.mu)}
+        facts = {
+            "format": BATCH,
+            "algorithm_version": ALGORITHM_VERSION["forward"],
+            "kind": self.kind,
+            "rows": len(self.rows),
+            "spectra": len(self.mu),
+        }
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 
@@ -132,10 +139,13 @@ def read_batch(folder: Path) -> Arrays:
 
     try:
         facts = json.loads((folder / FACTS).read_text())
+        check_stated(folder / FACTS, facts, BATCH, "`xastruct predict`")
         kind, version = str(facts["kind"]), str(facts["algorithm_version"])
         grid, mu, half = (read_npy(folder / name) for name in (GRID, MU, HALF_BAND))
         rows = pq.read_table(folder / TABLE, columns=["row"])["row"].drop_null().to_pylist()
-    except (*DAMAGED, RecursionError, pa.ArrowException) as error:
+    except ModelError:
+        raise
+    except (*DAMAGED, AttributeError, RecursionError, pa.ArrowException) as error:
         raise ModelError(f"the batch cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}).") from error
     if kind not in GRIDS or grid.shape != GRIDS[kind].shape or mu.shape != (len(rows), *grid.shape) or half.shape != mu.shape:
         raise ModelError(f"the table names {len(rows)} spectra of {kind} and the arrays have shapes {mu.shape} and {half.shape}.")

@@ -26,6 +26,7 @@ from .dataset import GRIDS, MAX_Z
 from .edges import EdgeShifts
 from .errors import ModelError, SpectrumError, StructureError
 from .features import site_rows
+from .formats import FAMILY, MODEL, check_stated
 from .models.calibration import (
     MINIMUM_SITES,
     DistanceCalibration,
@@ -90,6 +91,7 @@ class ModelBundle:
                 f"the {task.label} model was made for algorithm {version} of the engine, and this is {ALGORITHM_VERSION[task.name]}; "
                 "install a family of this version or train it again."
             )
+        check_stated(folder / CARD, card, MODEL, "`xastruct train`")
         check_card(task.name, task.kind, card)
         if task.name == "forward" and card["features"] != content_hash(SEVENNET):
             raise ModelError(f"the {task.label} model was trained on other SevenNet weights than those installed; install its own version.")
@@ -323,6 +325,7 @@ class FamilyBundle:
             raise ModelError(f"{folder} does not hold a model family ({error}); give a folder with {FAMILY_CARD}, or 'default'.") from error
         if not isinstance(self.card, dict):
             raise ModelError(f"{folder / FAMILY_CARD} holds no mapping; install the family again.")
+        check_stated(folder / FAMILY_CARD, self.card, FAMILY, "`xastruct train`")
         self._models: dict[str, ModelBundle] = {}
 
     @classmethod

@@ -22,6 +22,7 @@ from .content import content_hash
 from .crystals import Crystals
 from .dataset import Dataset, SiteTable
 from .errors import DatasetError, ModelError
+from .formats import FAMILY, MODEL
 from .lessons import learned_as, lessons_of
 from .measure import measure, report_on, risk_coverage
 from .models.baselines import absorber_mean
@@ -129,6 +130,7 @@ def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path, crys
         the content of `family.json`.
     """
     card = {
+        "format": FAMILY,
         "name": config.name,
         "version": config.version,
         "training_data_hash": dataset.content_hash(),
@@ -237,6 +239,7 @@ def finish_model(
     elements = sorted(sites_per_element(parts["train"]).items())
     edges = dataset.edge_shifts(task.kind, masks["train"])
     card: dict[str, Any] = {
+        "format": MODEL,
         "task": task.name,
         "kind": task.kind,
         "elements": [element_symbol(z) for z, _ in elements],

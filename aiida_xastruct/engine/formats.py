@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from .errors import DatasetError, XastructError
+from .errors import DatasetError, ModelError, XastructError
+
+#: Name and version of what lies in folders; what was written before it said so is of version 1.
+FAMILY, MODEL, BATCH = "xastruct-family-1", "xastruct-model-1", "xastruct-batch-1"
+
+
+def check_stated(path: Path | str, content: Mapping[str, Any], known: str, made_by: str) -> None:
+    """Refuse what says of itself that it is of another version than `known`; what says nothing is of version 1.
+
+    Raises:
+        ModelError: if it is.
+    """
+    check_format(path, str(content.get("format", f"{known.rpartition('-')[0]}-1")), known, made_by, ModelError)
 
 
 def check_format(path: Path | str, found: str, known: str, made_by: str, error: type[XastructError] = DatasetError) -> None:

@@ -367,9 +367,10 @@ def _edge(scans: Sequence[Scan], parameters: ScanParameters) -> tuple[str, str]:
     absorber, edge = found
     if not absorber:
         likely = likely_edge(scans[0].energy, scans[0].mu)
-        hint = f"; its energies suggest the {likely}" if likely else ""
+        hint = f"; their energies suggest the {likely}" if likely else ""
+        element = likely.absorber if likely else "Fe"
         raise SpectrumError(
-            f"the files do not say which element absorbs{hint}: give it, e.g. absorber '{likely.absorber if likely else 'Fe'}'."
+            f"the files do not say which element absorbs{hint}: name it (absorber '{element}', or --absorber {element})."
         )
     return absorber, edge or edge_of(absorber)
 

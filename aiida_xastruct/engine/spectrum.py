@@ -371,7 +371,7 @@ def without_background(
     try:
         autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)
     except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError, np.linalg.LinAlgError) as error:
-        raise SpectrumError(f"no background is found under the EXAFS ({str(error).splitlines()[0]}); check the points above E0.") from error
+        raise SpectrumError(f"no background is found under the EXAFS ({error}); check the points above E0.") from error
     return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
 
 

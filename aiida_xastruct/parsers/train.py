@@ -11,6 +11,7 @@ from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
 from ..calculations.train import STATE, TrainCalculation, effective_config
+from ..data.model import KINDS, TASKS
 from ..engine.errors import ModelError
 from ..groups.family import models_of
 from .feff import stopped_by_scheduler
@@ -37,10 +38,7 @@ class TrainParser(ParsesFolder, Parser):
         from ..engine.watch import read_log
 
         family = folder / TrainCalculation.FAMILY
-        try:
-            report = json.loads((folder / TrainCalculation.REPORT_FILE).read_text())
-        except (OSError, ValueError):
-            report = {}
+        report = _json(folder / TrainCalculation.REPORT_FILE)
         lines = _text(folder / TrainCalculation.LOG_FILE).splitlines()
         log = read_log(lines)
         asked = self.node.inputs.algorithm_version.get_dict()
@@ -52,6 +50,11 @@ class TrainParser(ParsesFolder, Parser):
             models = models_of(family, None if whole else _finished(family))
         except ModelError as error:
             return self._exit("ERROR_OUTPUT_DAMAGED", str(error))
+        # A job that was killed has no report; its models say what trained them.
+        for name, model in models.items():
+            if model.algorithm_version != asked.get(model.task):
+                words = f"{name} by {model.algorithm_version} where {asked.get(model.task)} was asked for"
+                return self._exit("ERROR_ALGORITHM_VERSION", f"{words}; install the same aiida-xastruct there.")
         for name, model in models.items():
             self.out(f"models.{name.replace('-', '_')}", model)
         self.out("report", orm.Dict(self._describe(report, log, models)))
@@ -68,8 +71,8 @@ class TrainParser(ParsesFolder, Parser):
         from ..engine.watch import divergence, short_of
 
         said = _text(folder / TrainCalculation.ERROR_FILE)
-        if report.get("ended") in _LABELS:
-            return _LABELS[report["ended"]], report["reason"]
+        if (ended := str(report.get("ended"))) in _LABELS:
+            return _LABELS[ended], str(report.get("reason") or "it does not say why.")
         if reason := divergence(lines):
             return "ERROR_STOPPED_AS_DIVERGED", reason
         known = short_of(f"{said}\n{self.node.get_scheduler_stderr() or ''}")
@@ -121,10 +124,19 @@ def describe(report: dict[str, Any], log: list[dict[str, Any]], models: dict[str
 
 def _finished(family: Path) -> list[str]:
     """Models that a training finished before it was stopped."""
+    listed = _json(family / STATE).get("finished")
+    # Names become paths: only those that models may have are followed.
+    names = {f"{task}-{kind}" for task in TASKS for kind in KINDS}
+    return [name for name in sorted(names) if name in listed] if isinstance(listed, list) else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file; empty where there is none, or it is damaged or no object."""
     try:
-        return sorted(json.loads((family / STATE).read_text())["finished"])
-    except (OSError, ValueError, KeyError):
-        return []
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _text(path: Path) -> str:

@@ -6,15 +6,19 @@ opened, and of their files only the groups of rows and the columns that are need
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiida.orm import Node, QueryBuilder, load_node
+from aiida.orm import ArrayData, Node, QueryBuilder, load_node
 
+from ..data.model import ModelData
 from ..data.spectra import SpectraData
 from ..data.table import TableData
+from ..engine.errors import XastructError
 from ..engine.origin import PREFIX
 from . import queries
 
@@ -25,6 +29,18 @@ if TYPE_CHECKING:
 
 #: What is shown of a row.
 COLUMNS = ("id", "hash", "formula", "site", "absorber", "edge", "method", "needs_reference")
+
+#: Hashes or pks in one question: databases take some ten thousand values at a time.
+ASKED = 5000
+
+#: Nodes that are kept open at a time.
+KEPT = 16
+
+#: Elements of a first shell, sorted, and their mean distance, angstrom; None where none is found.
+Shell = tuple[list[str] | None, float | None]
+
+#: The hash of a crystal; as text it need not be read as JSON.
+_AS_TEXT = {"attributes.structure_hash": {"cast": "t"}}
 
 
 def find_rows(builder: QueryBuilder, filters: Sequence[Any] | None = None, columns: Sequence[str] = COLUMNS) -> pa.Table:
@@ -78,14 +94,102 @@ def collection_rows(
     ]
 
 
+def table_rows(
+    absorber: str,
+    neighbours: Sequence[str] = (),
+    distance: tuple[float, float] | None = None,
+    kind: str | None = None,
+    skipped: Callable[[str], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of the tables of batches and screenings, as `queries.known_neighbours` finds spectra among nodes.
+
+    A table says of a crystal its formula, not what surrounds an absorber. That is computed here, by CrystalNN, from the crystals of the
+    batch, once for each site of a crystal. Formulae without one of the neighbours are left out first.
+
+    Args:
+        absorber: symbol of the absorbing element.
+        neighbours: elements that the first shell must hold, among others.
+        distance: least and greatest mean distance of the first shell, angstrom.
+        kind: XANES or EXAFS; both if None.
+        skipped: told of each table whose crystals cannot be read, in one sentence.
+
+    Yields:
+        `pk` and `number` of the row, `id`, `hash`, `absorber`, `edge`, `kind`, `method`, `site`, `neighbours` and `mean_distance`.
+    """
+    least, most = distance or (0.0, float("inf"))
+    shells: dict[tuple[str, int], Shell] = {}
+    for (node,) in queries.tables(absorber, kind).order_by({"table": "id"}).iterall(batch_size=10):
+        names = ["id", "hash", "formula", "site", "absorber", "edge", "method", "row"]
+        names += ["chunk"] if "chunk" in node.column_names() else []
+        rows = node.find([("absorber", "=", absorber)], names).to_pylist()
+        rows = [row for row in rows if row["row"] is not None and _elements(row["formula"]) >= set(neighbours)]
+        try:
+            _add_shells(shells, node, rows)
+        except XastructError as error:
+            if skipped is not None:
+                skipped(str(error))
+            continue
+        for row in rows:
+            elements, mean = shells.get((row["hash"], row["site"])) or (None, None)
+            if elements is not None and mean is not None and set(neighbours) <= set(elements) and least <= mean <= most:
+                own = {name: row[name] for name in ("number", "id", "hash", "absorber", "edge", "method", "site")}
+                yield {"pk": node.pk, **own, "kind": node.base.attributes.get("kind"), "neighbours": elements, "mean_distance": mean}
+
+
+def _elements(formula: str) -> set[str]:
+    return set(re.findall("[A-Z][a-z]?", formula))
+
+
+def _add_shells(shells: dict[tuple[str, int], Shell], table: TableData, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add what surrounds the sites of rows, as far as it is not known yet; None where CrystalNN finds no neighbours.
+
+    Raises:
+        XastructError: if the table has no provenance, or the file of its crystals is damaged.
+    """
+    from ..calculations.functions.predict_batch import read_structures
+    from ..engine.origin import origin_of
+    from .rows import origin
+
+    wanted: dict[Any, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        if (row["hash"], row["site"]) not in shells:
+            wanted.setdefault(row.get("chunk"), {}).setdefault(row["id"], []).append(row)
+    for sites in wanted.values():
+        _, structures = origin(table, dict(next(iter(sites.values()))[0]))
+        for name, crystal in read_structures(structures):
+            for row in sites.get(name, ()):
+                found = origin_of(crystal, row["site"])
+                shells[found["structure_hash"], row["site"]] = (found["neighbours"], found["mean_distance"])
+
+
+class Opened:
+    """Nodes that were opened last, so that neighbours in a batch, and of one node, are read of it once."""
+
+    def __init__(self) -> None:
+        self.node = lru_cache(maxsize=KEPT)(load_node)
+        self._arrays = lru_cache(maxsize=KEPT)(self._origin)
+
+    def arrays(self, table: TableData, row: Mapping[str, Any]) -> ArrayData:
+        """Arrays that a row of a table counts in."""
+        return self._arrays(table.pk, row.get("chunk"), row["method"])
+
+    def _origin(self, pk: int, chunk: str | None, method: str) -> ArrayData:
+        from .rows import origin
+
+        return origin(self.node(pk), {"method": method} | ({} if chunk is None else {"chunk": chunk}))[0]
+
+
 class Place(NamedTuple):
     """Where a spectrum is: a node, or a row of one, whose number is None for a node."""
 
     pk: int
     row: int | None = None
 
-    def load(self) -> Spectrum:
-        """The spectrum.
+    def load(self, opened: Opened | None = None) -> Spectrum:
+        """The spectrum; of a batch no other is made.
+
+        Args:
+            opened: where nodes are kept for the next place.
 
         Raises:
             XastructError: if the row has none, or its table has no provenance.
@@ -93,12 +197,13 @@ class Place(NamedTuple):
         from ..engine.spectrum import Spectrum
         from .rows import curve
 
-        node = load_node(self.pk)
+        opened = opened or Opened()
+        node = opened.node(self.pk)
         if self.row is None:
             return node.to_engine()
         if isinstance(node, SpectraData):
-            return list(node)[self.row].spectrum
-        row, (energy, mu) = node.get_row(self.row), curve(node, self.row)
+            return node.get_row(self.row).spectrum
+        row, (energy, mu) = node.get_row(self.row), curve(node, self.row, opened.arrays)
         kind = node.base.attributes.get("kind")
         return Spectrum(energy, mu, row["absorber"], row["edge"], kind, row["method"], "feff", "flat", None, row["e0"])
 
@@ -120,15 +225,19 @@ class Pair(NamedTuple):
     predicted: Place
     feff: Place
 
-    def difference(self) -> float:
+    def difference(self, opened: Opened | None = None) -> float:
         """Mean square difference, of flat mu for XANES and of k^2 chi for EXAFS, after the best shift in energy: `engine.compare`.
+
+        Args:
+            opened: as `Place.load` takes it.
 
         Raises:
             XastructError: if they cannot be compared.
         """
         from ..engine.compare import compare
 
-        return compare(self.predicted.load(), self.feff.load(), self.question.kind).mse  # type: ignore[arg-type]
+        predicted, feff = self.predicted.load(opened), self.feff.load(opened)
+        return compare(predicted, feff, self.question.kind).mse  # type: ignore[arg-type]
 
 
 def pairs(models: queries.Models, absorber: str | None = None, kind: str | None = None) -> list[Pair]:
@@ -139,27 +248,46 @@ def pairs(models: queries.Models, absorber: str | None = None, kind: str | None 
         absorber: symbol of the absorbing element; all if None.
         kind: XANES or EXAFS; both if None.
     """
-    # From the predictions to FEFF: of its spectra only those of crystals that were predicted are looked at.
+    models = [models] if isinstance(models, ModelData) else list(models)
     wanted = {f"attributes.{name}": value for name, value in (("absorber", absorber), ("kind", kind)) if value is not None}
-    nodes = list(_of_nodes(queries.predicted_spectra(models), wanted))
+    # First which crystals both have answered for, by one cell of each node; the other cells are read of those only.
     tables = list(_of_tables(models, absorber, kind))
-    crystals = {question.structure_hash for question, _ in nodes}.union(*(rows["hash"].unique().to_pylist() for _, _, rows in tables))
+    predicted = _crystals(queries.predicted_spectra(models), wanted).union(*(rows["hash"].unique().to_pylist() for _, _, rows in tables))
+    collections = list(_of_collections(absorber, kind, predicted))
+    computed = _crystals(queries.feff_spectra(), wanted).union(question.structure_hash for question, _ in collections)
+    both = sorted(predicted & computed)
     feff: dict[Question, list[Place]] = {}
-    ours = {**wanted, "attributes.structure_hash": {"in": sorted(crystals) or [""]}}
-    for question, place in (*_of_nodes(queries.feff_spectra(), ours), *_of_collections(absorber, kind, crystals)):
+    for question, place in chain(_of_nodes(queries.feff_spectra, wanted, both), collections):
         feff.setdefault(question, []).append(place)
-    predicted = chain(nodes, _of_rows(tables, {question.structure_hash for question in feff}))
-    return [Pair(question, place, other) for question, place in predicted for other in feff.get(question, ())]
+    found = chain(_of_nodes(lambda: queries.predicted_spectra(models), wanted, both), _of_rows(tables, both))
+    return [Pair(question, place, other) for question, place in found for other in feff.get(question, ())]
 
 
-def _of_nodes(builder: QueryBuilder, wanted: dict[str, Any]) -> Iterator[tuple[Question, Place]]:
-    """Questions that nodes of a builder answer, as far as their crystals are known."""
+def differences(found: Iterable[Pair]) -> Iterator[tuple[Pair, float | None, str]]:
+    """Each pair with its difference, or None and why they cannot be compared; in the order of their nodes, each of which is opened once."""
+    opened = Opened()
+    for pair in sorted(found, key=lambda pair: (pair.feff, pair.predicted)):
+        try:
+            yield pair, pair.difference(opened), ""
+        except XastructError as error:
+            yield pair, None, str(error)
+
+
+def _crystals(builder: QueryBuilder, wanted: dict[str, Any]) -> set[str]:
+    """Hashes of the crystals of the nodes of a builder, as far as they are known."""
     builder.add_filter("spectrum", wanted)
-    # As text they need not be read as JSON one by one.
+    builder.add_projection("spectrum", [_AS_TEXT])
+    return set(builder.all(flat=True)) - {None}
+
+
+def _of_nodes(make: Callable[[], QueryBuilder], wanted: dict[str, Any], crystals: Sequence[str]) -> Iterator[tuple[Question, Place]]:
+    """Questions about some crystals that the nodes of a builder answer."""
     cells: list[Any] = [{f"attributes.{name}": {"cast": "i" if name == "site" else "t"}} for name in Question._fields]
-    builder.add_projection("spectrum", [*cells, "id"])
-    for *question, pk in builder.iterall(batch_size=10_000):
-        if question[0] is not None:
+    for start in range(0, len(crystals), ASKED):
+        builder = make()
+        builder.add_filter("spectrum", {**wanted, "attributes.structure_hash": {"in": crystals[start : start + ASKED]}})
+        builder.add_projection("spectrum", [*cells, "id"])
+        for *question, pk in builder.iterall(batch_size=10_000):
             yield Question(*question), Place(pk)
 
 
@@ -169,11 +297,13 @@ def _of_collections(absorber: str | None, kind: str | None, crystals: set[str]) 
     builder = queries.collections(absorber, kind)
     builder.add_projection("collection", ["id", "attributes.hash_prefixes"])
     pks = [pk for pk, found in builder.iterall() if not known.isdisjoint(found or ())]
-    builder = QueryBuilder().append(SpectraData, filters={"id": {"in": pks or [0]}}, project=["id", "attributes.spectra"])
-    for pk, rows in builder.iterall():
-        for number, row in enumerate(rows):
-            if row["structure_hash"] in crystals and absorber in (None, row["absorber"]) and kind in (None, row["kind"]):
-                yield Question(*(row[name] for name in Question._fields)), Place(pk, number)
+    for start in range(0, len(pks), ASKED):
+        chosen = {"id": {"in": pks[start : start + ASKED]}}
+        builder = QueryBuilder().append(SpectraData, filters=chosen, project=["id", "attributes.spectra"])
+        for pk, rows in builder.iterall():
+            for number, row in enumerate(rows):
+                if row["structure_hash"] in crystals and absorber in (None, row["absorber"]) and kind in (None, row["kind"]):
+                    yield Question(*(row[name] for name in Question._fields)), Place(pk, number)
 
 
 def _of_tables(models: queries.Models, absorber: str | None, kind: str | None) -> Iterator[tuple[int, str, pa.Table]]:
@@ -186,12 +316,12 @@ def _of_tables(models: queries.Models, absorber: str | None, kind: str | None) -
         yield node.pk, node.base.attributes.get("kind"), node.find(filters, ["hash", "site", "absorber", "edge"])
 
 
-def _of_rows(tables: Iterable[tuple[int, str, pa.Table]], crystals: set[str]) -> Iterator[tuple[Question, Place]]:
+def _of_rows(tables: Iterable[tuple[int, str, pa.Table]], crystals: Sequence[str]) -> Iterator[tuple[Question, Place]]:
     """Questions about some crystals that rows answer."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = pa.array(sorted(crystals), pa.string())
+    known = pa.array(crystals, pa.string())
     for pk, kind, rows in tables:
         for row in rows.filter(pc.is_in(rows["hash"], known)).to_pylist():
             yield Question(row["hash"], row["site"], row["absorber"], row["edge"], kind), Place(pk, row["number"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from aiida.common.exceptions import NotExistentAttributeError
 from aiida.orm import ArrayData, SinglefileData
 from numpy.typing import NDArray
 
@@ -25,16 +27,27 @@ def origin(table: TableData, row: dict[str, Any]) -> tuple[ArrayData, Singlefile
     process = table.creator
     if process is None:
         raise XastructError(f"the table <{table.pk}> was made by no process here; import it with its provenance.")
-    if "chunk" not in row:
-        return process.outputs.spectra, process.inputs.structures
-    batch = getattr(process.inputs, f"table_{row['chunk']}").creator
-    if batch is None:
-        raise XastructError(f"the table of {row['chunk']} was made by no process here; import it with its provenance.")
-    return (process.outputs.reference if row["method"] == "feff" else batch.outputs.spectra), batch.inputs.structures
+    try:
+        if "chunk" not in row:
+            return process.outputs.spectra, process.inputs.structures
+        batch = getattr(process.inputs, f"table_{row['chunk']}").creator
+        if batch is None:
+            raise XastructError(f"the table of {row['chunk']} was made by no process here; import it with its provenance.")
+        return (process.outputs.reference if row["method"] == "feff" else batch.outputs.spectra), batch.inputs.structures
+    except NotExistentAttributeError as error:  # an archive may hold a process without what it took
+        words = f"the table <{table.pk}> was made by a process whose inputs or outputs are not all here"
+        raise XastructError(f"{words}; import it with its provenance.") from error
 
 
-def curve(table: TableData, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def curve(
+    table: TableData, number: int, find: Callable[[TableData, dict[str, Any]], ArrayData] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Absolute energies in eV, and flat mu, of a row: (n,) each, where its spectrum reaches.
+
+    Args:
+        table: made by a batch, a job or a screening.
+        number: of the row, from 0.
+        find: gives the arrays of a row; the first that `origin` gives if None.
 
     Raises:
         XastructError: if there is no such row, or it has no spectrum, or the table has no provenance.
@@ -42,7 +55,7 @@ def curve(table: TableData, number: int) -> tuple[NDArray[np.float64], NDArray[n
     row = table.get_row(number)
     if row["row"] is None:
         raise XastructError(f"row {number} has no spectrum: {row['reason']}")
-    spectra, _ = origin(table, row)
+    spectra = origin(table, row)[0] if find is None else find(table, row)
     mu = spectra.get_array("mu")[row["row"]].astype(np.float64)
     reached = np.isfinite(mu)
     return row["e0"] + spectra.get_array("grid")[reached], mu[reached]

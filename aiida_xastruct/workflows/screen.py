@@ -245,9 +245,9 @@ class ScreenWorkChain(WorkChain):
     def run_feff(self) -> None:
         """The next few jobs of FEFF, side by side.
 
-        AiiDA takes up a work chain when all that it waits for have ended. So jobs go in waves, and a slow one holds the next wave,
-        at most until its wall time is up. Which job ends first is told to AiiDA's own callbacks alone, and a work chain with a queue for each place would
-        hold back what is in the queue of the slow one. Where a scheduler keeps the queue, one wave may hold all jobs.
+        AiiDA takes up a work chain when all that it waits for have ended. So jobs go in waves, and a slow one holds the next wave, at most
+        until its wall time is up. Which job ends first is told to AiiDA's own callbacks alone, and a work chain with a queue for each place
+        would hold back what is in the queue of the slow one. Where a scheduler keeps the queue, one wave may hold all jobs.
         """
         self.ctx.running = self.ctx.jobs[self.ctx.started_jobs :][: self.inputs.max_concurrent.value]
         for job in self.ctx.running:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from aiida import orm
 from aiida.common.folders import SandboxFolder
@@ -10,6 +12,9 @@ from aiida.manage import get_manager
 from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.calculations.feff import FeffCalculation
+from aiida_xastruct.calculations.feff_batch import FeffBatchCalculation
+from aiida_xastruct.engine.feff import FeffParameters
+from aiida_xastruct.engine.feff.deck import write_deck
 
 
 @pytest.fixture
@@ -52,6 +57,34 @@ def test_own_deck_is_passed_on_untouched(prepare):
     text = "TITLE mine\nEXAFS 12\nPOTENTIALS\n0 29 Cu\n"
     deck, _ = prepare(feff_input=orm.SinglefileData.from_string(text, filename="anything.inp"))
     assert deck == text
+
+
+#: SHA-256 of decks by usual parameters, by the version that jobs are kept in AiiDA's cache under.
+DECKS = {1: "5895965ae6c663427137211d1c4455918b4362554d06e282be8e97ec5c834234"}
+
+
+def test_a_changed_deck_is_another_version_for_the_cache(rock_salt):
+    """If this fails, a deck or a default was changed: raise `FeffCalculation.CACHE_VERSION`, and add the new digest."""
+    crystal = rock_salt.get_pymatgen_structure()
+    asked = ({}, {"kind": "EXAFS"}, {"scf_radius": 5.0, "fms_radius": 6.0})
+    decks = [write_deck(crystal, site, FeffParameters.from_dict(given)) for given in asked for site in (0, 4)]
+    # Atoms as far away as each other may come in any order.
+    lines = [line for deck in decks for line in sorted(deck.replace("-0.00000", " 0.00000").splitlines())]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == DECKS[FeffCalculation.CACHE_VERSION]
+
+
+@pytest.mark.parametrize("cls", [FeffCalculation, FeffBatchCalculation])
+def test_a_job_of_another_version_has_another_hash(cls, rock_salt, aiida_code_installed, monkeypatch):
+    name = "xastruct.feff_batch" if cls is FeffBatchCalculation else "xastruct.feff"
+    code = aiida_code_installed(default_calc_job_plugin=name, filepath_executable="/bin/true")
+    sites = {"sites": orm.List([0])} if cls is FeffBatchCalculation else {"site": orm.Int(0)}
+    hashes = []
+    for version in (cls.CACHE_VERSION, cls.CACHE_VERSION, cls.CACHE_VERSION + 1):
+        monkeypatch.setattr(cls, "CACHE_VERSION", version)
+        options = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}}
+        inputs = {"code": code, "structure": rock_salt.store(), "metadata": {"options": options}, **sites}
+        hashes.append(instantiate_process(get_manager().get_runner(), cls, **inputs).node.base.caching.compute_hash())
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 @pytest.mark.parametrize(

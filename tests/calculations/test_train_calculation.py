@@ -253,6 +253,44 @@ def test_another_version_or_a_damaged_model_is_refused(parse):
     assert parse(lambda folder: (folder / "family" / "distance-XANES" / "weights.safetensors").write_bytes(b"x"))[0].status == 302
 
 
+@pytest.mark.parametrize("content", ["[1]", "7", "null", "[" * 100_000, '{"ended": "failed"}', "{", '{"ended": ["failed"]}'])
+def test_a_damaged_report_is_an_exit_code(parse, content):
+    """What a job wrote is no object, is cut off, or lacks what it should say: never a parser that raises."""
+
+    def change(folder):
+        stopped("no")(folder)
+        said = json.loads(content) if content.startswith("{") and content.endswith("}") else None
+        own = {"algorithm_version": ALGORITHM_VERSION}
+        (folder / TrainCalculation.REPORT_FILE).write_text(content if said is None else json.dumps(said | own))
+        (folder / "family" / "training" / "run.json").write_text(content)
+
+    code, outputs = parse(change)
+    assert code.status in (301, 312, 411)
+    assert outputs["report"]["finished"] == []
+
+
+def test_models_of_a_job_without_a_report_are_of_the_version_asked_for(parse):
+    def change(folder):
+        stopped("no", ("distance-XANES",))(folder)
+        (folder / TrainCalculation.REPORT_FILE).unlink()
+        card = folder / "family" / "distance-XANES" / "card.json"
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"algorithm_version": "older"}))
+
+    code, outputs = parse(change)
+    assert (code.status, "distance-XANES by older" in code.message) == (311, True)
+    assert not outputs
+
+
+def test_a_stopped_job_names_models_and_no_paths(parse, trained):
+    def change(folder):
+        stopped("no", ("../../elsewhere", "distance-XANES", "/etc"))(folder)
+        shutil.copytree(folder / "family" / "neighbours-XANES", folder.parent / "elsewhere", dirs_exist_ok=True)
+
+    code, outputs = parse(change)
+    assert code.status == 411
+    assert [name for name in outputs if name.startswith("models")] == ["models.distance_XANES"]
+
+
 def test_the_monitor_reads_the_log(dataset, aiida_localhost, tmp_path):
     node = orm.CalcJobNode(computer=aiida_localhost).store()
     node.set_remote_workdir(str(tmp_path))

@@ -100,7 +100,7 @@ def test_separate_files_each_get_a_line(run: Callable[..., Result], project: Pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((GOETHITE,), "its energies suggest the Fe K edge"),
+        ((GOETHITE,), "their energies suggest the Fe K edge"),
         ((GOETHITE, "-a", "Co"), "likely of the Fe K edge"),
         ((GOETHITE, "-a", "Xx"), "'Xx' is not the symbol of an element"),
         (("nothing.xdi",), "neither a file"),

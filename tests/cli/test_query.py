@@ -52,6 +52,20 @@ def test_neighbours_by_crystal_and_by_answer(run: Run, provenance: Any) -> None:
     assert asked(run, "neighbours", "Mg", "O", "--from", 2.2, "--by", "crystal") == []
 
 
+def test_neighbours_in_tables_are_computed_when_asked_for(run: Run, provenance: Any) -> None:
+    words = ("neighbours", "Mg", "O", "--from", 2.1, "--to", 2.11, "--by", "crystal")
+    assert "Rows of 1 tables with Mg were not searched" in run(cli, "query", *words, "--json").stderr
+    result = run(cli, "query", *words, "--tables", "--json")
+    found = json.loads(result.stdout)
+    assert (result.stderr, len(found)) == ("", 4)
+    assert (found[-1]["pk"], found[-1]["by"], found[-1]["neighbours"], found[-1]["mean_distance"]) == (
+        provenance.table.pk, "crystal", ["O"], 2.106,
+    )  # fmt: skip
+    assert provenance.table.get_row(found[-1]["row"])["absorber"] == "Mg"
+    result = run(cli, "query", *words, "--tables", "--limit", 3, "--json")
+    assert (len(json.loads(result.stdout)), "more than 3" in result.stderr) == (3, True)
+
+
 def test_downstream_lists_rows_and_nodes(run: Run, provenance: Any) -> None:
     found = asked(run, "downstream", provenance.structure.pk)
     assert [row["type"] for row in found[:2]] == ["row", "row"]
@@ -68,6 +82,20 @@ def test_disagreements_come_with_their_size(run: Run, provenance: Any) -> None:
     assert differences == sorted(differences, reverse=True)
     assert min(differences) > 0.0
     assert {row["predicted"] for row in found} == {provenance.predicted.pk, provenance.table.pk}
+
+
+def test_the_greatest_disagreement_is_shown_whatever_the_limit(run: Run, provenance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs come from the database in any order: in each, the one that is shown is the greatest of all."""
+    from aiida_xastruct.tools import query_rows
+
+    every = query_rows.pairs(provenance.model)
+    greatest = max(pair.difference() for pair in every)
+    assert greatest > min(pair.difference() for pair in every)
+    for order in (every, every[::-1]):
+        monkeypatch.setattr(query_rows, "pairs", lambda *_, order=order: list(order))
+        result = run(cli, "query", "disagreements", provenance.model.pk, "--limit", 1, "--json")
+        (row,) = json.loads(result.stdout)
+        assert (row["difference"], "more than 1" in result.stderr) == (greatest, True)
 
 
 def test_duplicates(run: Run, provenance: Any) -> None:
@@ -97,6 +125,12 @@ def test_what_makes_no_sense_is_one_sentence(run: Run, provenance: Any, argument
     assert (result.stdout, result.stderr.count("\n")) == ("", 1)
 
 
-@pytest.mark.parametrize("arguments", [["neighbours", "Fe", "--from", "3", "--to", "2"], ["duplicates", "everything"], ["predicted"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["neighbours", "Fe", "--from", "3", "--to", "2"], ["neighbours", "Fe", "--tables", "--by", "answer"], ["duplicates", "everything"],
+        ["predicted"],
+    ],
+)  # fmt: skip
 def test_wrong_usage_is_refused(run: Run, provenance: Any, arguments: list[str]) -> None:
     assert "Error" in run(cli, "query", *arguments, status=2).stderr

@@ -42,6 +42,11 @@ def test_a_folder_is_ranked_by_a_spectrum_of_one_of_its_rows(run: Callable[..., 
     lines = [line for line in result.stdout.splitlines() if ".cif" in line]
     assert [line.split()[0] for line in lines] == ["1", "2"]
     assert "pressed.cif" in lines[0]
+    # As a file it ranks alike, and the file is behind the ranking.
+    run(cli, "export", made["spectrum"], "-o", folder / "target.csv")
+    filed = json.loads(run(cli, "screen", folder, "--target", folder / "target.csv", "--kind", "EXAFS", "--json").stdout)
+    assert filed["best"][0]["id"].startswith("pressed")
+    assert load_node(filed["pk"]["process"]).inputs.target.creator.inputs.scan_000.filename == "target.csv"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def answers() -> dict[str, Any]:
     nodes = QueryBuilder().append(Node).all(flat=True)
     return {
         "nodes": {
-            node.uuid: (node.node_type, node.base.caching.get_hash(), node.base.repository.hash(), node.base.attributes.all)
+            node.uuid: (node.node_type, node.base.caching.compute_hash(), node.base.repository.hash(), node.base.attributes.all)
             for node in nodes
         },
         "links": sorted(

@@ -79,3 +79,22 @@ def test_where_a_spectrum_is_from_comes_back_too(aiida_profile_clean):
     assert [item.origin for item in node] == [origin, None]
     assert node.base.attributes.get("hash_prefixes") == ["abababab"]
     assert [row["mean_distance"] for row in node.base.attributes.get("spectra")] == [2.1, None]
+
+
+@pytest.mark.parametrize(("name", "value"), [("absorbers", ["Cu"]), ("kinds", ["XANES"]), ("hash_prefixes", ["abababab"])])
+def test_attributes_that_would_hide_spectra_from_queries_are_not_stored(aiida_profile_clean, name, value):
+    node = SpectraData.from_engine(ITEMS)
+    node.base.attributes.set(name, value)
+    with pytest.raises(ValidationError, match="not those of the spectra"):
+        node.store()
+
+
+def test_a_row_by_its_number(aiida_profile_clean):
+    node = SpectraData.from_engine(ITEMS).store()
+    for number, whole in enumerate(node):
+        row = node.get_row(number)
+        assert (row.structure, row.site, row.multiplicity, row.origin) == (whole.structure, whole.site, whole.multiplicity, whole.origin)
+        np.testing.assert_array_equal(row.spectrum.mu, whole.spectrum.mu)
+    for number in (-1, 3):
+        with pytest.raises(SpectrumError, match=f"spectra 0 to 2, not {number}"):
+            node.get_row(number)

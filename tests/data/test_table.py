@@ -101,3 +101,14 @@ def test_what_is_no_table_is_not_stored(aiida_profile_clean):
     other.seek(0)
     with pytest.raises(ValidationError, match="from_file"):
         TableData(other, filename="table.parquet").store()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("absorbers", ["Fe"]), ("hash_prefixes", ["a" * 8]), ("methods", {"ml": 3}), ("n_spectra", 4), ("kind", "XAFS"), ("kind", None)],
+)
+def test_attributes_that_would_hide_rows_from_queries_are_not_stored(aiida_profile_clean, name, value):
+    node = TableData.from_file(stream_of(ROWS), "XANES")
+    node.base.attributes.set(name, value)
+    with pytest.raises(ValidationError, match="from_file"):
+        node.store()

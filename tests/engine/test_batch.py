@@ -94,6 +94,7 @@ def test_what_is_saved_is_what_was_found(family, entries, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "mu.npy"), found.mu)
     facts = json.loads((tmp_path / "batch.json").read_text())
     assert facts == {
+        "format": "xastruct-batch-1",
         "algorithm_version": module.ALGORITHM_VERSION["forward"],
         "kind": "EXAFS",
         "rows": 3,

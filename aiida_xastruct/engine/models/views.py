@@ -87,9 +87,10 @@ def draw(curve: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Te
     """A random measurement of each curve: what an instrument, a temperature and a choice of E0 do to what FEFF computes.
 
     XANES: thermal disorder, which FEFF's XANES is without, of sigma^2 up to 0.012 angstrom^2, shift of 1.5 eV (standard deviation), added
-    Gaussian broadening up to 1.5 eV, gain of 3 %, noise up to 1 %, a range that ends early. EXAFS: S0^2 of 0.7 to 1, Debye-Waller factor exp(-2 sigma^2 k^2) with sigma^2 up to 0.012 angstrom^2 (all shells
-    alike), shift of E0 of up to 8 eV either way (mostly less than 4), noise that grows as k^2-weighted data show it, a range that starts
-    late or ends early. A fifth of the draws changes nothing, so that computed spectra stay in the domain.
+    Gaussian broadening up to 1.5 eV, gain of 3 %, noise up to 1 %, a range that ends early. EXAFS: S0^2 of 0.7 to 1, Debye-Waller factor
+    exp(-2 sigma^2 k^2) with sigma^2 up to 0.012 angstrom^2 (all shells alike), shift of E0 of up to 8 eV either way (mostly less than 4),
+    noise that grows as k^2-weighted data show it, a range that starts late or ends early. A fifth of the draws changes nothing, so that
+    computed spectra stay in the domain.
 
     Args:
         curve: (b, len(grid)), NaN where there is no data.

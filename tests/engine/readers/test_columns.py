@@ -91,7 +91,7 @@ def test_fields_of_the_head_become_attributes(spectrum: Spectrum) -> None:
 
 def test_the_goethite_file_names_its_edge() -> None:
     path = Path(__file__).parents[3] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
-    with pytest.raises(SpectrumError, match=r"which element absorbs; its energies suggest the Fe K edge \(it rises at 712\d eV"):
+    with pytest.raises(SpectrumError, match=r"which element absorbs; their energies suggest the Fe K edge \(it rises at 712\d eV"):
         read_measurement([(path.name, path.read_bytes())])
     with pytest.raises(SpectrumError, match=r"likely of the Fe K edge .* not of the Co K edge"):
         read_measurement([(path.name, path.read_bytes())], ScanParameters(absorber="Co"))

@@ -1,0 +1,104 @@
+"""Nothing is unpickled and no socket is opened where the engine is imported, predicts, infers and goes on with a training."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCAN = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
+
+#: An audit hook sees what every library does, whatever names it has imported; it cannot be taken away, so that this runs in a process.
+CLOSED = """
+import sys
+
+phase = "import"
+said = []
+
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.bind", "urllib.Request"):
+        raise RuntimeError(f"{phase}: {event} {arguments!r}")
+    # e3nn reads its own constants from its own package when it is imported.
+    if phase != "import" and event == "pickle.find_class":
+        raise RuntimeError(f"{phase}: {event} {arguments!r}")
+
+sys.addaudithook(watch)
+import pickle, _pickle
+import joblib, numpy, torch
+import larch.xafs, xraydb
+import aiida_xastruct.engine.cli as cli
+import aiida_xastruct.engine.batch, aiida_xastruct.engine.family, aiida_xastruct.engine.joint, aiida_xastruct.engine.sevennet
+import sevenn.model_build, lightning.pytorch
+
+def forbidden(name, only=lambda *given, **named: True):
+    def stop(*given, **named):
+        if only(*given, **named):
+            raise RuntimeError(f"{phase}: {name} was called")
+    return stop
+
+for module, name in [(own, name) for own in (pickle, _pickle) for name in ("load", "loads")] + [(torch, "load"), (joblib, "load")]:
+    setattr(module, name, forbidden(f"{module.__name__}.{name}"))
+load = numpy.load
+def without_pickle(*given, **named):
+    assert not named.get("allow_pickle"), "numpy.load was told to unpickle"
+    return load(*given, **named)
+numpy.load = without_pickle
+pickle.Unpickler = forbidden("pickle.Unpickler")
+for phase, arguments in COMMANDS:
+    status = cli.main(arguments)
+    assert status == 0, (phase, status)
+print("closed")
+"""
+
+
+def run(commands: list[tuple[str, list[str]]], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `xastruct` commands, one after the other, in a process in which both are forbidden."""
+    text = CLOSED.replace("COMMANDS", repr(commands))
+    return subprocess.run([sys.executable, "-c", text], cwd=folder, capture_output=True, text=True, timeout=580)
+
+
+@pytest.mark.slow
+def test_import_predict_infer_and_resume(crystal, make_dataset, tmp_path):
+    import yaml
+
+    from aiida_xastruct.engine.checkpoint import STATE_FOLDER
+    from aiida_xastruct.engine.configuration import FamilyConfig
+    from aiida_xastruct.engine.errors import TimeIsUpError
+    from aiida_xastruct.engine.family import make_family
+    from aiida_xastruct.engine.watch import Watch
+
+    crystal("NaCl").to(filename=str(tmp_path / "nacl.cif"))
+    make_dataset().save(tmp_path / "set.h5")
+    training = {"members": 2, "epochs": 3, "batch_size": 32, "accelerator": "cpu", "devices": 1, "progress": False}
+    content = {"name": "closed", "tasks": ["distance-XANES"], "architecture": {"width": 16, "depth": 1}, "training": training}
+    (tmp_path / "family.yaml").write_text(yaml.safe_dump(content | {"dataset": "set.h5"}))
+    from aiida_xastruct.engine.dataset import Dataset
+
+    class OneEpoch(Watch):
+        """Ends a training after its first epoch."""
+
+        begun = False
+
+        def epoch(self, *given, **named):
+            self.begun = True
+
+        def is_over(self):
+            return self.begun
+
+    with pytest.raises(TimeIsUpError):
+        make_family(Dataset.load(tmp_path / "set.h5"), FamilyConfig.from_dict(content), tmp_path / "family", watch=OneEpoch())
+    assert list((tmp_path / "family" / STATE_FOLDER).rglob("*.ckpt*")) or list((tmp_path / "family" / STATE_FOLDER).rglob("*.safetensors"))
+    done = run(
+        [
+            ("predict", ["predict", "nacl.cif", "--absorber", "Na"]),
+            ("predict EXAFS", ["predict", "nacl.cif", "--absorber", "Cl", "--kind", "EXAFS"]),
+            ("infer", ["infer", str(SCAN)]),
+            ("resume", ["train", "family.yaml", "-o", "family"]),
+        ],
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("closed\n")
+    assert (tmp_path / "family" / "family.json").is_file()
