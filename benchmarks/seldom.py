@@ -23,7 +23,7 @@ from pages import described, parse
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.dataset import MAX_Z, Dataset
 from aiida_xastruct.engine.models.calibration import DistanceCalibration, NeighbourCalibration, expected_error
-from aiida_xastruct.engine.models.doubt import SELDOM
+from aiida_xastruct.engine.models.doubt import SELDOM, often_seen
 from aiida_xastruct.engine.models.ensemble import Ensemble
 from aiida_xastruct.engine.models.tasks import drawn_inputs
 
@@ -62,11 +62,14 @@ def measure(family: FamilyBundle, dataset: Dataset, kind: Any, doubting: bool) -
     intervals = DistanceCalibration.fit(values["calibrate"], truth["calibrate"], expected["calibrate"], label)
     probability = {name: own.value.double().numpy() for name, own in said["neighbours"].items()}
     near = {name: parts[name].neighbours for name in PARTS}
-    sets = NeighbourCalibration.fit(probability["calibrate"], near["calibrate"], label, probability["select"], near["select"])
+    often = often_seen(parts["train"]) if doubting else None
+    sets = NeighbourCalibration.fit(
+        probability["calibrate"], near["calibrate"], label, probability["select"], near["select"], parts["calibrate"].absorber, often
+    )
     for name in PARTS:
         half = intervals.factors[0] * expected[name][:, 0]
         inside = np.abs(values[name] - truth[name])[:, 0] <= half
-        whole = sets.whole(probability[name])
+        whole = sets.whole(probability[name], parts[name].absorber)
         covered = (whole | ~near[name]).all(axis=1)
         for group, rows in groups(trained[parts[name].absorber]).items():
             if rows.sum() >= 10:

@@ -40,6 +40,7 @@ def reference() -> None:
     help="File of ids, or of reduced formulas with space-group numbers, one a line, to leave out.",
 )  # fmt: skip
 @click.option("--without", multiple=True, metavar="ELEMENT", help="Pass over structures that hold this element; may be repeated.")
+@click.option("--most-elements", type=click.IntRange(1), help="Pass over structures of more elements: 1 takes the elements themselves.")
 @click.option("--seed", type=int, default=None, help="Order of elements and structures; random by default, so that two builds seldom meet.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="Stop after so many sites.")
 @click.option("--library", type=_STATE, help=f"Library whose sites are skipped.  {_DEFAULT_LIBRARY}")

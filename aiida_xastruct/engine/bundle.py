@@ -124,7 +124,7 @@ class ModelBundle:
 
     def _domain_of(self, position: torch.Tensor, absorber: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[str]]:
         """Scores, and for each row why it is outside the domain (empty if inside)."""
-        scores = self.domain.score(position)
+        scores = self.domain.score(position, absorber)
         reasons = []
         for z, score in zip(absorber, scores, strict=True):
             sites = self.sites.get(int(z), 0)
@@ -234,11 +234,11 @@ class ModelBundle:
         calibration = self.promises(NeighbourCalibration)
         said, outside = self.ask(spectra)
         probability = said.value.double().numpy()
+        absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
         if elements_present is not None:
-            absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
             assert self.composition is not None
             probability, calibration = compose(self.composition, probability, absorber, elements_present)
-        named, whole = calibration.named(probability), calibration.whole(probability)
+        named, whole = calibration.named(probability), calibration.whole(probability, absorber)
         return [
             neighbour_answer(probability[row], named[row], whole[row], calibration.coverage, reason) for row, reason in enumerate(outside)
         ]

@@ -21,7 +21,10 @@ KEYS: Mapping[str, type] = {
 }
 
 #: Numbers of the calibration that may be none or less than zero: an intercept may be any number.
-_ANY_SIGN = ("weights", "chemistry", "pool", "set_threshold")
+_ANY_SIGN = ("weights", "chemistry", "pool", "set_threshold", "seldom_threshold")
+
+#: Absorbers with a threshold of their own, as many as there are, and that threshold: a calibration may do without.
+_LIST, _MAY_BE_NONE = "often", "seldom_threshold"
 
 
 def check_card(name: str, kind: str, card: Mapping[str, Any]) -> None:
@@ -64,8 +67,10 @@ def _check_numbers(name: str, kind: str, values: Any, lengths: Mapping[str, int]
     for key, value in values.items():
         if isinstance(value, dict):
             continue
+        if key == _MAY_BE_NONE and value is None:
+            continue
         numbers = value if isinstance(value, list) else [value]
-        if (isinstance(value, list) != (key in lengths)) or (key in lengths and len(numbers) != lengths[key]):
+        if (isinstance(value, list) != (key in lengths or key == _LIST)) or (key in lengths and len(numbers) != lengths[key]):
             raise ModelError(f"{damaged} ({key}); install a family of this version.")
         if not all(_finite(number) and (number >= 0 or key in _ANY_SIGN) for number in numbers):
             raise ModelError(f"{damaged} ({key}); install a family of this version.")

@@ -164,7 +164,7 @@ def _inverse(family: FamilyBundle, rows: list[_Row], kind: str) -> tuple[dict[st
     value = said.value.double().numpy()[:, 0]
     half = intervals.factors[0] * expected_error(far.task, said.stated.numpy(), said.spread.numpy())[:, 0]
     sets = near.promises(NeighbourCalibration)
-    best, whole = sets.named(probability), sets.whole(probability)
+    best, whole = sets.named(probability), sets.whole(probability, absorber)
     result = {
         "distance": {
             "mae": float(np.abs(value - true_distance).mean()),

@@ -39,7 +39,7 @@ from .models.calibration import (
 )
 from .models.composition import CompositionModel, Sites
 from .models.domain import DomainIndex
-from .models.doubt import Doubt
+from .models.doubt import Doubt, often_seen
 from .models.ensemble import Architecture, Ensemble, Prediction
 from .models.tasks import Task, drawn_inputs, numpy_curve_error
 from .sevennet import FOLDER as SEVENNET
@@ -228,7 +228,8 @@ def finish_model(
     masks = dataset.parts(task.kind, config.split_seed)
     seen = {name: drawn_inputs(task, part, index) for index, (name, part) in enumerate(parts.items())}
     position = {name: task.position(task.source(part), seen[name]) for name, part in parts.items()}
-    domain = DomainIndex.fit(position["train"], position["select"])
+    absorbers = (parts["train"].absorber, parts["select"].absorber) if task.name != "forward" else None  # its features tell them
+    domain = DomainIndex.fit(position["train"], position["select"], absorbers)
     ensemble = _with_doubt(ensemble, parts, seen["select"])
     ensemble.save(folder / WEIGHTS)
     said = {name: ensemble(seen[name], torch.as_tensor(parts[name].absorber)) for name in ("select", "calibrate")}
@@ -296,13 +297,14 @@ def _calibrate(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: 
     value = answer.value.double().numpy()
     if task.name == "neighbours":
         select = said["select"].value.double().numpy()
-        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, parts["select"].neighbours))
+        often = often_seen(parts["train"])
+        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, parts["select"].neighbours, part.absorber, often))
     if task.name == "distance":
         expected = expected_error(task, answer.stated.numpy(), answer.spread.numpy())
         return asdict(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected, group))
     columns, errors = {}, {}
     for name, own in said.items():
-        score = domain.score(task.position(task.source(parts[name]), seen[name]))
+        score = domain.score(task.position(task.source(parts[name]), seen[name]), parts[name].absorber)
         columns[name] = (own.stated[:, 0].double().numpy(), curve_spread(own.spread.numpy(), task.kind), score)
         errors[name] = numpy_curve_error(own.value.numpy(), parts[name].target, task.kind)
     model = ErrorModel.fit(errors["select"], *columns["select"])
@@ -321,4 +323,4 @@ def _compose(parts: Parts, said: Said, present: dict[str, NDArray[np.bool_]], gr
     for name in ("train", "select", "calibrate"):
         value = said[name].value.double().numpy() if name in said else np.zeros(present[name].shape)
         sites[name] = Sites(parts[name].absorber, present[name], parts[name].neighbours, value)
-    return CompositionModel.fit(sites["train"], sites["select"], sites["calibrate"], group)
+    return CompositionModel.fit(sites["train"], sites["select"], sites["calibrate"], group, often_seen(parts["train"]))

@@ -111,10 +111,10 @@ def infer_both(family: FamilyBundle, xanes: Spectrum, exafs: Spectrum, elements_
         return replace(answer, reason=f"{answer.reason}; read from EXAFS alone, as XANES is outside its model's domain: {strange}")
 
     probability, calibration = pool(evidence(said, beside)), pool.calibration
+    absorber = np.array([atomic_number(exafs.absorber)], dtype=np.int64)
     if elements_present is not None:
-        absorber = np.array([atomic_number(exafs.absorber)], dtype=np.int64)
         probability, calibration = compose(pool.composition, probability, absorber, elements_present)
-    named, whole = calibration.named(probability), calibration.whole(probability)
+    named, whole = calibration.named(probability), calibration.whole(probability, absorber)
     neighbours = neighbour_answer(probability[0], named[0], whole[0], calibration.coverage, outside)
     value, expected = distances(estimates(far, lengths, other))
     return merge_inverse(neighbours, distance_answer(value[0], expected[0], distances.calibration, beyond))

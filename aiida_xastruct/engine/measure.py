@@ -121,7 +121,7 @@ def _forward(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> Calla
     said = bundle.ensemble(inputs, torch.as_tensor(part.absorber))
     calibration = bundle.promises(ForwardCalibration)
     position = bundle.task.position(bundle.task.source(part), inputs)
-    expected = bundle.expected_curve_error(said, bundle.domain.score(position))
+    expected = bundle.expected_curve_error(said, bundle.domain.score(position, part.absorber))
     value, target = said.value.double().numpy(), part.target.astype(np.float64)
     error = numpy_curve_error(value, target, kind)
     mean = absorber_mean(train.target, train.absorber)[part.absorber]
@@ -156,7 +156,7 @@ def risk_coverage(bundle: ModelBundle, report: Report, inputs: torch.Tensor) -> 
     """The risk-coverage curve of a forward model: mean square error of the share of the spectra that it is surest of."""
     part = report.part
     said = bundle.ensemble(inputs, torch.as_tensor(part.absorber))
-    expected = bundle.expected_curve_error(said, bundle.domain.score(bundle.task.position(bundle.task.source(part), inputs)))
+    expected = bundle.expected_curve_error(said, bundle.domain.score(bundle.task.position(bundle.task.source(part), inputs), part.absorber))
     error = numpy_curve_error(said.value.numpy(), part.target, bundle.task.kind)
     surest = np.argsort(expected, kind="stable")
     shares = [step / 10 for step in range(1, 11)]
@@ -238,7 +238,8 @@ class Named:
         """From probabilities and what was calibrated for them, for absorbers (n,) in compounds of elements `present` (n, MAX_Z)."""
         joint, own = composition(probability, absorber, present), composition.calibration
         guessed = NeighbourCalibration(1.0, 0.5, 0.0).named(composition.guess(absorber, present))
-        return cls(probability, calibration.named(probability), calibration.whole(probability), own.named(joint), own.whole(joint), guessed)
+        named, whole = calibration.named(probability), calibration.whole(probability, absorber)
+        return cls(probability, named, whole, own.named(joint), own.whole(joint, absorber), guessed)
 
     def where(self, rows: Mask, other: Named) -> Named:
         """These answers at the given rows (n,), `other` elsewhere."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from .watch import Watch
 #: Scattering paths in a step of training, beside the spectra.
 PATH_BATCH = 512
 
+#: What PyTorch may be asked for; see `TrainingOptions.matmul`.
+MATMULS = ("highest", "high", "medium")
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -54,6 +58,8 @@ class TrainingOptions:
         devices: how many of each machine, or auto. Several share each step, one process each.
         nodes: machines that share each step; a scheduler or `torchrun` starts the processes.
         precision: Lightning's, such as bf16-mixed.
+        matmul: PyTorch's precision of products of single-precision matrices: highest, high or medium. Medium rounds the factors to bfloat16
+            where the processor multiplies these quicker; sums stay in single precision, and so does what is trained when it answers.
         progress: whether to show a bar.
     """
 
@@ -68,6 +74,7 @@ class TrainingOptions:
     devices: int | str = "auto"
     nodes: int = 1
     precision: Any = "32-true"
+    matmul: str = "medium"
     progress: bool = True
 
 
@@ -265,7 +272,7 @@ def _train_member(
     module = SiteModule(task, network, options, train, select, seed, own)
     best = KeepBest()
     checkpoint = state.with_suffix(".checkpoint") if state is not None else None
-    with _quiet():
+    with _quiet(), _matmul(options.matmul):
         trainer = _trainer(options, best, checkpoint, watching)
         try:
             trainer.fit(module, ckpt_path=checkpoint if checkpoint is not None and checkpoint.is_file() else None)
@@ -313,6 +320,23 @@ def _trainer(options: TrainingOptions, best: KeepBest, checkpoint: Path | None, 
             f"training cannot start with accelerator {options.accelerator!r}, devices {options.devices!r} and precision "
             f"{options.precision!r}: {str(error).splitlines()[0]}"
         ) from error
+
+
+@contextmanager
+def _matmul(precision: str) -> Iterator[None]:
+    """Products of matrices in the given precision for the time of a training.
+
+    Raises:
+        DeviceError: if PyTorch knows no such precision.
+    """
+    if precision not in MATMULS:
+        raise DeviceError(f"matmul is {precision!r}; use {', '.join(MATMULS[:-1])} or {MATMULS[-1]}.")
+    usual = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(usual)
 
 
 def _loader(task: Task, table: SiteTable, batches: Callable[[TensorDataset], BatchSampler]) -> DataLoader[Any]:

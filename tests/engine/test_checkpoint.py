@@ -23,7 +23,7 @@ from aiida_xastruct.engine import training
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.checkpoint import STATE_FOLDER, RunState, read_state, write_state
 from aiida_xastruct.engine.cli import main
-from aiida_xastruct.engine.errors import ModelError
+from aiida_xastruct.engine.errors import DeviceError, ModelError
 from aiida_xastruct.engine.models.ensemble import Architecture
 from aiida_xastruct.engine.models.tasks import Task
 from aiida_xastruct.engine.training import SaveEveryEpoch, SiteModule, TrainingOptions, shuffled, train_ensemble
@@ -340,6 +340,19 @@ def test_mixed_precision_learns(tables, name, kind):
     assert mixed == pytest.approx(single, rel=0.15)
     assert mixed != single
     assert {parameter.dtype for parameter in ensemble.members[0].parameters()} == {torch.float32}
+
+
+def test_matrices_are_multiplied_as_exactly_as_asked(tables, monkeypatch):
+    """Only while a network trains: what answers afterwards multiplies as the user's program does."""
+    usual, seen = torch.get_float32_matmul_precision(), []
+    monkeypatch.setattr(training.KeepBest, "on_train_start", lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    task, options = Task("distance", "XANES"), replace(OPTIONS, members=1, epochs=1)
+    for asked in ("highest", "medium"):
+        train_ensemble(task, *tables["XANES"], SMALL, replace(options, matmul=asked))
+    assert seen == ["highest", "medium"]
+    assert torch.get_float32_matmul_precision() == usual
+    with pytest.raises(DeviceError, match="use highest, high or medium"):
+        train_ensemble(task, *tables["XANES"], SMALL, replace(options, matmul="low"))
 
 
 def test_checkpoints_hold_no_pickle(tables, tmp_path, monkeypatch):

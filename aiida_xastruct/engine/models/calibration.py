@@ -7,6 +7,7 @@ Quantiles: `models.conformal`. For curves the score is the largest scaled residu
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,9 @@ Mask = NDArray[np.bool_]
 
 #: An answer stands without FEFF if its error is, as far as calibration can promise, at most this share of the mean spectrum's.
 RISK_OF_BASELINE = 0.5
+
+#: Materials of the calibrate part that it takes for a threshold of their own.
+ENOUGH_MATERIALS = 20
 
 #: An absorber with fewer training sites than this is outside the domain.
 MINIMUM_SITES = 10
@@ -170,23 +174,46 @@ class NeighbourCalibration:
         set_threshold: the set of elements above it holds every true neighbour, at all sites of a new material, in `coverage` of cases.
         best_threshold: the set above it agrees best with the truth (highest micro-F1 on the select part).
         coverage: see `set_threshold`.
+        seldom_threshold: the same as `set_threshold` around absorbers that are not among `often`; None where one holds for all.
+        often: atomic numbers of the absorbers that were seen often in training; see `models.doubt`.
     """
 
     set_threshold: float
     best_threshold: float
     coverage: float
+    seldom_threshold: float | None = None
+    often: tuple[int, ...] = ()
 
     @classmethod
     def fit(
-        cls, probability: Array, neighbours: Mask, group: NDArray[Any], select_probability: Array, select: Mask
+        cls,
+        probability: Array,
+        neighbours: Mask,
+        group: NDArray[Any],
+        select_probability: Array,
+        select: Mask,
+        absorber: NDArray[np.int64] | None = None,
+        often: NDArray[np.int64] | None = None,
     ) -> NeighbourCalibration:
-        """Learn from the calibrate and select parts, probabilities and truths (n, MAX_Z), labels of materials (n,)."""
+        """Learn from the calibrate and select parts, probabilities and truths (n, MAX_Z), labels of materials (n,).
+
+        With the absorbers (n,) of the calibrate part, those that are seen `often` and all others get thresholds of their own (Mondrian
+        conformal sets), where the part has `ENOUGH_MATERIALS` of each.
+        """
         candidates = np.linspace(0.05, 0.8, 76)
         scores = [micro_f1(cls(1.0, threshold, COVERAGE).named(select_probability), select) for threshold in candidates]
         best = float(candidates[int(np.argmax(scores))])
         certain = np.where(cls(1.0, best, COVERAGE).named(probability), 1.0, probability)
         least = np.where(neighbours, certain, np.inf).min(axis=1)
-        return cls(1.0 - material_quantile(1.0 - least, group), best, COVERAGE)
+
+        def threshold_of(rows: Mask | slice) -> float:
+            return 1.0 - material_quantile(1.0 - least[rows], group[rows])
+
+        if absorber is not None and often is not None:
+            usual = np.isin(absorber, often)
+            if min(len(np.unique(group[rows])) for rows in (usual, ~usual)) >= ENOUGH_MATERIALS:
+                return cls(threshold_of(usual), best, COVERAGE, threshold_of(~usual), tuple(int(z) for z in often))
+        return cls(threshold_of(slice(None)), best, COVERAGE)
 
     def named(self, probability: Array) -> Mask:
         """(n, MAX_Z) elements that an answer names: those above `best_threshold`, and always the likeliest."""
@@ -194,9 +221,17 @@ class NeighbourCalibration:
         found[np.arange(len(found)), 1 + probability[:, 1:].argmax(axis=1)] = True
         return _elements(found)
 
-    def whole(self, probability: Array) -> Mask:
-        """(n, MAX_Z) elements of the conformal set: those above `set_threshold`, and always the named."""
-        return _elements((probability >= self.set_threshold) | self.named(probability))
+    def whole(self, probability: Array, absorber: NDArray[np.int64]) -> Mask:
+        """(n, MAX_Z) elements of the conformal set around absorbers (n,): those above their threshold, and always the named."""
+        threshold = np.full(len(probability), self.set_threshold)
+        if self.seldom_threshold is not None:
+            threshold[~np.isin(absorber, self.often)] = self.seldom_threshold
+        return _elements((probability >= threshold[:, None]) | self.named(probability))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> NeighbourCalibration:
+        """The inverse of `dataclasses.asdict`; a TypeError if the data are of another version."""
+        return cls(**{**data, "often": tuple(data["often"])}) if "often" in data else cls(**data)
 
 
 def _elements(mask: Mask) -> Mask:
@@ -220,7 +255,7 @@ def read_calibration(task: str, data: dict[str, Any]) -> Calibration:
             return ForwardCalibration(**{**data, "error_model": weights, "profile": tuple(data["profile"])})
         if task == "distance":
             return DistanceCalibration(**{**data, "factors": tuple(data["factors"])})
-        return NeighbourCalibration(**data)
+        return NeighbourCalibration.from_json(data)
     except (KeyError, TypeError) as error:
         raise ModelError(
             f"the {task} model is calibrated as another version of the engine does it ({error}); install a family of this version."

@@ -98,18 +98,23 @@ class CompositionModel:
     calibration: NeighbourCalibration
 
     @classmethod
-    def fit(cls, train: Sites, select: Sites, calibrate: Sites, group: NDArray[Any]) -> CompositionModel:
-        """Chemistry from the training part, the pool from the select part, thresholds from both others; `group` (n,) of calibrate."""
+    def fit(
+        cls, train: Sites, select: Sites, calibrate: Sites, group: NDArray[Any], often: NDArray[np.int64] | None = None
+    ) -> CompositionModel:
+        """Chemistry from the training part, the pool from the select part, thresholds from both others; see `NeighbourCalibration.fit`."""
         chemistry = _fit(_chemistry(train.absorber, train.present), train.neighbours[train.present])
-        return cls(chemistry, (), NeighbourCalibration(1.0, 0.5, 0.0)).weighed(select, calibrate, group)
+        return cls(chemistry, (), NeighbourCalibration(1.0, 0.5, 0.0)).weighed(select, calibrate, group, often)
 
-    def weighed(self, select: Sites, calibrate: Sites, group: NDArray[Any]) -> CompositionModel:
+    def weighed(self, select: Sites, calibrate: Sites, group: NDArray[Any], often: NDArray[np.int64] | None = None) -> CompositionModel:
         """The same chemistry, weighed against other probabilities; see `fit`."""
         guess = self.guess(select.absorber, select.present)
         pool = _fit(_evidence(select.probability, guess, select.present), select.neighbours[select.present])
         model = replace(self, pool=pool)
         said = [model(part.probability, part.absorber, part.present) for part in (calibrate, select)]
-        return replace(model, calibration=NeighbourCalibration.fit(said[0], calibrate.neighbours, group, said[1], select.neighbours))
+        thresholds = NeighbourCalibration.fit(
+            said[0], calibrate.neighbours, group, said[1], select.neighbours, calibrate.absorber, often
+        )  # fmt: skip
+        return replace(model, calibration=thresholds)
 
     def guess(self, absorber: NDArray[np.int64], present: Mask) -> Array:
         """(n, MAX_Z) probabilities by chemistry alone, for absorbers (n,) among elements present (n, MAX_Z)."""
@@ -125,7 +130,7 @@ class CompositionModel:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> CompositionModel:
         """The inverse of `dataclasses.asdict`."""
-        return cls(tuple(data["chemistry"]), tuple(data["pool"]), NeighbourCalibration(**data["calibration"]))
+        return cls(tuple(data["chemistry"]), tuple(data["pool"]), NeighbourCalibration.from_json(data["calibration"]))
 
 
 @dataclass(frozen=True)

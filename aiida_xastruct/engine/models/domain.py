@@ -13,16 +13,21 @@ from ..errors import ModelError
 #: Nearest training points that a score averages over.
 NEIGHBOURS = 5
 
+#: How far apart elements are that are next to each other in the periodic table, in standard deviations.
+PLACE = 3.0
+
 
 class DomainIndex:
     """Training inputs on their principal axes; the score is the mean distance to the nearest of them.
 
-    A score of one is the 99th percentile of questions that the model never saw, drawn as its training set was.
+    A score of one is the 99th percentile of questions that the model never saw, drawn as its training set was. An index may know the
+    absorbers: then a place in the periodic table is as far as `PLACE` standard deviations along an axis, so that a spectrum that looks
+    familiar, but of another element, is none. Of new spectra such an index finds more of those that models misread.
 
     Attributes:
         axes: (n_in, p) principal axes over the standard deviation of training inputs along them.
         centre: (n_in,) mean of training inputs.
-        points: (m, p) training inputs on the axes.
+        points: (m, p) training inputs on the axes, or (m, p + 1) with `PLACE` times their atomic numbers.
         unit: distance that scores one.
     """
 
@@ -30,8 +35,16 @@ class DomainIndex:
         self.axes, self.centre, self.points, self.unit = axes, centre, points, unit
 
     @classmethod
-    def fit(cls, train: torch.Tensor, unseen: torch.Tensor, size: int = 16, most: int = 4000, seed: int = 0) -> DomainIndex:
-        """Learn axes and points from training inputs (n, n_in), and the unit from unseen ones (m, n_in)."""
+    def fit(
+        cls,
+        train: torch.Tensor,
+        unseen: torch.Tensor,
+        absorbers: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        size: int = 16,
+        most: int = 4000,
+        seed: int = 0,
+    ) -> DomainIndex:
+        """Learn axes and points from training inputs (n, n_in), and the unit from unseen ones (m, n_in); `absorbers` (n,) and (m,)."""
         centre = train.mean(dim=0)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(train), generator=generator)[:most]
@@ -39,16 +52,22 @@ class DomainIndex:
         kept = min(size, len(spread))
         deviation = spread[:kept] / max(len(chosen) - 1, 1) ** 0.5
         scaled = (axes[:kept] / deviation.clamp(min=1e-6)[:, None]).T.contiguous()
-        points = ((train[chosen] - centre) @ scaled).half().float()
-        index = cls(scaled, centre, points, 1.0)
-        return cls(scaled, centre, points, float(np.quantile(index.score(unseen), 0.99)))
+        points = (train[chosen] - centre) @ scaled
+        if absorbers is not None:
+            points = torch.cat([points, PLACE * torch.as_tensor(absorbers[0])[chosen, None].float()], dim=1)
+        index = cls(scaled, centre, points.half().float(), 1.0)
+        asked = np.zeros(len(unseen), dtype=np.int64) if absorbers is None else absorbers[1]
+        return cls(scaled, centre, index.points, float(np.quantile(index.score(unseen, asked), 0.99)))
 
     @torch.inference_mode()
-    def score(self, inputs: torch.Tensor) -> NDArray[np.float64]:
-        """(n,) scores of inputs (n, n_in)."""
+    def score(self, inputs: torch.Tensor, absorber: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) scores of inputs (n, n_in) around absorbers (n,)."""
         found = []
-        for part in inputs.split(2048):
-            distance = torch.cdist((part - self.centre) @ self.axes, self.points)
+        for part, z in zip(inputs.split(2048), torch.as_tensor(absorber).split(2048), strict=True):
+            place = (part - self.centre) @ self.axes
+            if self.points.shape[1] > place.shape[1]:
+                place = torch.cat([place, PLACE * z[:, None].to(place)], dim=1)
+            distance = torch.cdist(place, self.points)
             nearest = distance.topk(min(NEIGHBOURS, len(self.points)), largest=False).values
             found.append(nearest.mean(dim=1))
         return np.asarray(torch.cat(found).numpy(), dtype=np.float64) / self.unit
@@ -77,6 +96,6 @@ class DomainIndex:
         except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
             raise ModelError(f"{path} does not hold a domain index ({str(error).splitlines()[0]}); install the family again.") from error
         whole = axes.dtype == centre.dtype == torch.float32 and all(bool(torch.isfinite(one).all()) for one in (axes, centre, points))
-        if centre.shape != (n_in,) or own != p or m == 0 or not 0.0 < unit < np.inf or not whole:
+        if centre.shape != (n_in,) or own - p not in (0, 1) or m == 0 or not 0.0 < unit < np.inf or not whole:
             raise ModelError(f"{path} holds a domain index that is damaged or not finite; install the family again.")
         return cls(axes, centre, points, unit)

@@ -95,9 +95,14 @@ class Doubt:
         return {"error": self.error, "mix": self.mix, "share": self.share, "own": self.own}
 
 
+def often_seen(train: SiteTable) -> NDArray[np.int64]:
+    """Atomic numbers of the absorbers that a training part has often."""
+    return np.flatnonzero(np.bincount(train.absorber, minlength=MAX_Z) >= SELDOM)
+
+
 def _seldom_elements(train: SiteTable) -> NDArray[np.int64]:
     """Atomic numbers of the absorbers that a training part has seldom, or never."""
-    return np.flatnonzero(np.bincount(train.absorber, minlength=MAX_Z) < SELDOM)
+    return np.setdiff1d(np.arange(MAX_Z), often_seen(train))
 
 
 def _seldom(train: SiteTable, absorber: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -80,7 +80,7 @@ class NeighbourPool:
         """
         try:
             composition = CompositionModel.from_json(data["composition"])
-            return cls(tuple(data["weights"]), NeighbourCalibration(**data["calibration"]), composition)
+            return cls(tuple(data["weights"]), NeighbourCalibration.from_json(data["calibration"]), composition)
         except (KeyError, TypeError) as error:
             raise ModelError(_OTHER_VERSION.format(error)) from error
 

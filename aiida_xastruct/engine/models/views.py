@@ -14,6 +14,7 @@ from ..spectrum import ETOK, EXAFS_GRID, XANES_GRID
 #: R of the Fourier transform, angstrom (not phase-corrected).
 R_GRID = torch.arange(0.6, 6.01, 0.08)
 
+_E = torch.tensor(XANES_GRID, dtype=torch.float32)
 _XANES_STEP = float(XANES_GRID[1] - XANES_GRID[0])
 _K = torch.tensor(EXAFS_GRID, dtype=torch.float32)
 _K_STEP = float(EXAFS_GRID[1] - EXAFS_GRID[0])
@@ -85,10 +86,11 @@ def _transform() -> torch.Tensor:
 def draw(curve: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
     """A random measurement of each curve: what an instrument, a temperature and a choice of E0 do to what FEFF computes.
 
-    XANES: shift of 1.5 eV (standard deviation), added Gaussian broadening up to 1.5 eV, gain of 3 %, noise up to 1 %, a range that ends
-    early. EXAFS: S0^2 of 0.7 to 1, Debye-Waller factor exp(-2 sigma^2 k^2) with sigma^2 up to 0.012 angstrom^2 (all shells
-    alike), shift of E0 of up to 8 eV either way (mostly less than 4), noise that grows as k^2-weighted data show it, a range that starts
-    late or ends early. A fifth of the draws changes nothing, so that computed spectra stay in the domain.
+    XANES: thermal disorder, which FEFF's XANES is without, of sigma^2 up to 0.012 angstrom^2, shift of 1.5 eV (standard deviation), added
+    Gaussian broadening up to 1.5 eV, gain of 3 %, noise up to 1 %, a range that ends early. EXAFS: S0^2 of 0.7 to 1, Debye-Waller factor
+    exp(-2 sigma^2 k^2) with sigma^2 up to 0.012 angstrom^2 (all shells alike), shift of E0 of up to 8 eV either way (mostly less than 4),
+    noise that grows as k^2-weighted data show it, a range that starts late or ends early. A fifth of the draws changes nothing, so that
+    computed spectra stay in the domain.
 
     Args:
         curve: (b, len(grid)), NaN where there is no data.
@@ -119,13 +121,23 @@ def _normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def _draw_xanes(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     index = torch.arange(curve.shape[1], device=curve.device).float()
     shift = 1.5 * _normal(curve[:, :1], generator) / _XANES_STEP
-    drawn = resample(curve, index + shift)
+    drawn = resample(_disordered(curve, _uniform(curve, generator, 0.0, 0.012)), index + shift)
     width = _uniform(curve, generator, 0.0, 1.5) / _XANES_STEP
     drawn = _broaden(drawn, width)
     drawn = drawn * (1.0 + 0.03 * _normal(curve[:, :1], generator))
     drawn = drawn + _uniform(curve, generator, 0.0, 0.01) * _normal(curve, generator)
     end = curve.shape[1] * _uniform(curve, generator, 0.6, 1.4)
     return torch.where(index < end, drawn, torch.nan)
+
+
+def _disordered(curve: torch.Tensor, sigma2: torch.Tensor) -> torch.Tensor:
+    """Flat mu (b, n) whose structure above the edge is damped by exp(-2 sigma^2 k^2), sigma^2 (b, 1) in angstrom^2.
+
+    The white line is mostly the absorber's own, so the damping sets in 8 eV above the edge, within a few eV.
+    """
+    above = _E.to(curve.device).clamp(min=0.0)
+    damped = torch.exp(-2.0 * sigma2 * ETOK * above) - 1.0
+    return torch.where(above > 0, 1.0 + (curve - 1.0) * (1.0 + damped * torch.sigmoid((above - 8.0) / 3.0)), curve)
 
 
 def _draw_exafs(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--exclude", type=Path, action="append", default=[], help="file of ids, or of formulas and space groups, to leave out"
     )
     build.add_argument("--without", action="append", default=[], metavar="ELEMENT", help="pass over structures that hold this element")
+    build.add_argument("--most-elements", type=int, help="pass over structures of more elements")
     build.add_argument("--seed", type=int, help="order of elements and structures (random)")
     build.add_argument("--limit", type=int, help="stop after so many sites")
     status = commands.add_parser("status", help="unique sites by element; failures")
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cores=options.cores,
                 exclude=tuple(options.exclude),
                 without=tuple(options.without),
+                most_elements=options.most_elements,
                 seed=options.seed,
                 limit=options.limit,
                 library=options.library or default_library(),

@@ -37,6 +37,7 @@ class BuildOptions:
         cores: worker processes. The whole build runs at the lowest priority.
         exclude: files of what to leave out; see `Excluded.read`.
         without: symbols of elements; structures that hold one of them are passed over.
+        most_elements: structures of more elements are passed over; 1 leaves the elements themselves, None all.
         seed: order of elements and structures; random if None, so that two builds seldom meet.
         limit: stop after so many sites.
         library: folder whose sites are skipped like those of the state folder; None for no library.
@@ -53,6 +54,7 @@ class BuildOptions:
     cores: int = 1
     exclude: tuple[Path, ...] = ()
     without: tuple[str, ...] = ()
+    most_elements: int | None = None
     seed: int | None = None
     limit: int | None = None
     library: Path | None = field(default_factory=default_library)
@@ -68,6 +70,8 @@ class BuildOptions:
         for element in self.without:
             if element_symbol(atomic_number(element)) != element:
                 raise XastructError(f"{element!r} is not the symbol of an element; give one such as 'O'.")
+        if self.most_elements is not None and self.most_elements < 1:
+            raise XastructError(f"most_elements is {self.most_elements}; give at least 1.")
         if self.library is not None and not self.library.is_dir():
             raise DatasetError(f"there is no library folder {self.library}; check the name, or leave it out.")
 
@@ -192,7 +196,9 @@ def _streams(state: State, options: BuildOptions, known: set[Key]) -> dict[str, 
         state.append(REJECTED, {"source": options.source, "source_id": source_id, "reason": reason})
 
     return {
-        kind: RoundRobin(options.source, options.path, seed + number, excluded, reject, rejected, options.without).tasks(kind, known)
+        kind: RoundRobin(
+            options.source, options.path, seed + number, excluded, reject, rejected, options.without, options.most_elements
+        ).tasks(kind, known)
         for number, kind in enumerate(options.kinds)
     }
 

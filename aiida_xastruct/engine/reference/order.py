@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +73,12 @@ class RoundRobin:
 
     Each element has its structures in random order; a structure is read when its turn comes and gives all its inequivalent sites of that
     element, one a round. Structures that cannot be used are reported to `reject` with the reason, once; those that hold an element of
-    `without` are passed over.
+    `without`, or more elements than `most_elements`, are passed over.
     """
 
     def __init__(
         self, source: str, path: str, seed: int, excluded: Excluded, reject: Callable[[str, str], None], rejected: set[str],
-        without: Sequence[str] = (),
+        without: Sequence[str] = (), most_elements: int | None = None,
     ) -> None:  # fmt: skip
         self._source, self._path = source, path
         self._collection = open_source(source, path)
@@ -89,6 +89,9 @@ class RoundRobin:
         for source_id in by_element.pop(UNREADABLE, []):
             self._read(source_id, UNREADABLE)
         left_out = rejected.union(*(by_element.get(element, ()) for element in without))
+        if most_elements is not None:
+            elements = Counter(source_id for ids in by_element.values() for source_id in set(ids))
+            left_out.update(source_id for source_id, number in elements.items() if number > most_elements)
         for element, ids in by_element.items():
             if not has_edge(element):
                 continue

@@ -102,9 +102,9 @@ def test_a_grid_point_that_nothing_reaches_has_a_band(forward):
 
 
 def test_calibrations_survive_their_cards(forward):
-    sets = NeighbourCalibration(0.1, 0.4, 0.9)
+    sets, apart = NeighbourCalibration(0.1, 0.4, 0.9), NeighbourCalibration(0.1, 0.4, 0.9, 0.02, (22, 29))
     intervals = DistanceCalibration((1.5, 1.4, 2.0), 0.9)
-    for task, calibration in (("forward", forward), ("neighbours", sets), ("distance", intervals)):
+    for task, calibration in (("forward", forward), ("neighbours", sets), ("neighbours", apart), ("distance", intervals)):
         assert read_calibration(task, json.loads(json.dumps(asdict(calibration)))) == calibration
 
 
@@ -168,6 +168,9 @@ def test_a_smaller_risk_accepts_less(forward):
 # ---------------------------------------------------------------- neighbours
 
 
+TITANIUM = np.array([22])
+
+
 def neighbour_data(n, seed, loud=1.5):
     """One of two elements is the neighbour, and every element's probability is noisy."""
     random = np.random.default_rng(seed)
@@ -181,10 +184,39 @@ def neighbour_data(n, seed, loud=1.5):
 def test_the_conformal_set_holds_all_neighbours_in_90_percent():
     calibration = NeighbourCalibration.fit(*neighbour_data(800, 0, 3.0), np.arange(800), *neighbour_data(300, 1, 3.0))
     probability, true = neighbour_data(1000, 2, 3.0)
-    whole = calibration.whole(probability)
+    whole = calibration.whole(probability, TITANIUM.repeat(1000))
     assert within_binomial((whole | ~true).all(axis=1).mean(), 1000, calibrated_on=800)
     assert whole.sum(axis=1).mean() < 40  # not all elements
     assert calibration.coverage == COVERAGE
+
+
+def test_absorbers_seldom_seen_have_sets_of_their_own():
+    """A model that is worse around some absorbers promises the same of them by larger sets, and no larger ones around the others."""
+
+    def part(n, seed):
+        clear, blurred = neighbour_data(n, seed, 1.5), neighbour_data(n // 4, seed + 50, 4.0)
+        joined = [np.concatenate(pair) for pair in zip(clear, blurred, strict=True)]
+        return *joined, np.concatenate([TITANIUM.repeat(n), TITANIUM.repeat(n // 4) + 1])
+
+    (probability, true, absorber), select = part(800, 0), part(300, 1)
+    group = np.arange(len(true))
+    alike = NeighbourCalibration.fit(probability, true, group, *select[:2])
+    apart = NeighbourCalibration.fit(probability, true, group, *select[:2], absorber, TITANIUM)
+    assert apart.seldom_threshold is not None
+    assert apart.seldom_threshold < alike.set_threshold < apart.set_threshold
+    probability, true, absorber = part(2000, 2)
+    often = absorber == TITANIUM[0]
+    for calibration, holds in ((alike, False), (apart, True)):
+        covered = (calibration.whole(probability, absorber) | ~true).all(axis=1)
+        assert within_binomial(covered[~often].mean(), 500, calibrated_on=200) == holds
+    assert covered[often].mean() > 0.88  # what is named alone holds more
+    few = np.arange(810)  # ten materials of the seldom absorber are too few
+    assert (
+        NeighbourCalibration.fit(
+            *(item[few] for item in part(800, 0)[:2]), few, *select[:2], part(800, 0)[2][few], TITANIUM
+        ).seldom_threshold
+        is None
+    )
 
 
 def sites_of_materials(n, seed):
@@ -201,7 +233,7 @@ def test_sets_are_calibrated_by_material():
     together = NeighbourCalibration.fit(*part, np.arange(1200) // 6, *select)
     assert together.set_threshold < alone.set_threshold
     probability, true = sites_of_materials(1000, 7)
-    covered = (together.whole(probability) | ~true).all(axis=1).reshape(1000, 6).all(axis=1)
+    covered = (together.whole(probability, TITANIUM.repeat(6000)) | ~true).all(axis=1).reshape(1000, 6).all(axis=1)
     assert within_binomial(covered.mean(), 1000, calibrated_on=200)
 
 
@@ -209,8 +241,8 @@ def test_a_set_is_never_empty_and_holds_what_is_named():
     calibration = NeighbourCalibration(0.9, 0.5, COVERAGE)
     probability = np.array([[0.99, 0.0, 0.1, 0.2], [0.99, 0.6, 0.95, 0.1]])  # the first column is no element
     assert calibration.named(probability).tolist() == [[False, False, False, True], [False, True, True, False]]
-    assert calibration.whole(probability).tolist() == [[False, False, False, True], [False, True, True, False]]
-    wide = NeighbourCalibration(0.1, 0.5, COVERAGE).whole(probability)
+    assert calibration.whole(probability, TITANIUM.repeat(2)).tolist() == [[False, False, False, True], [False, True, True, False]]
+    wide = NeighbourCalibration(0.1, 0.5, COVERAGE).whole(probability, TITANIUM.repeat(2))
     assert wide.tolist() == [[False, False, True, True], [False, True, True, True]]
 
 

@@ -58,7 +58,7 @@ def test_what_is_not_there_has_no_probability():
 
 def test_sets_of_known_composition_hold_90_percent_of_materials():
     model, part = fitted(2.0), sites(2000, 5, 2.0)
-    whole = model.calibration.whole(model(part.probability, part.absorber, part.present))
+    whole = model.calibration.whole(model(part.probability, part.absorber, part.present), part.absorber)
     assert 0.85 <= (whole | ~part.neighbours).all(axis=1).mean() <= 0.95
     assert (whole <= part.present).all()
 

@@ -50,7 +50,7 @@ def test_both_name_the_neighbours_better_than_each_alone(pool):
         for name, probability in {"both": pool(evidence), "exafs": evidence.exafs, "xanes": evidence.xanes}.items()
     }
     assert scores["both"] > max(scores["exafs"], scores["xanes"]) + 0.02
-    covered = (pool.calibration.whole(pool(evidence)) | ~sites.neighbours).all(axis=1).mean()
+    covered = (pool.calibration.whole(pool(evidence), sites.absorber) | ~sites.neighbours).all(axis=1).mean()
     assert covered >= 0.85
     _, exafs, xanes = pool.weights
     assert 0.5 < exafs / xanes < 2.0

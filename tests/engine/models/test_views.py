@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_xastruct.engine.models.views import R_GRID, choose, draw, fourier, resample, view, view_size
+from aiida_xastruct.engine.models.views import R_GRID, _disordered, choose, draw, fourier, resample, view, view_size
 from aiida_xastruct.engine.spectrum import ETOK, EXAFS_GRID, XANES_GRID
 
 K = torch.tensor(EXAFS_GRID, dtype=torch.float32)
@@ -117,6 +117,17 @@ def test_a_temperature_lowers_the_amplitude_most_far_out():
         ratio[name] = float((drawn[:, window] ** 2).mean().sqrt() / (many[:, window] ** 2).mean().sqrt())
     assert ratio["low"] < 0.9
     assert ratio["high"] < ratio["low"] - 0.05
+
+
+def test_a_temperature_flattens_xanes_far_above_the_edge_and_leaves_the_white_line():
+    curve = edge() + torch.where(E > 2.0, 0.1 * torch.cos(E), torch.zeros(())) + 0.5 * torch.exp(-(((E - 2.0) / 1.0) ** 2))
+    hot = _disordered(curve.repeat(2, 1), torch.tensor([[0.0], [0.012]]))
+    torch.testing.assert_close(hot[:1], curve)
+    assert torch.equal(hot[1, E < 0], curve[0, E < 0])
+    white, far = (E - 2.0).abs() < 1.0, 0.8 * E[-1] < E
+    torch.testing.assert_close(hot[1, white], curve[0, white], atol=0.01, rtol=0.0)
+    expected = 1.0 + (curve[0] - 1.0) * torch.exp(-2.0 * 0.012 * ETOK * E)
+    torch.testing.assert_close(hot[1, far], expected[far], atol=1e-5, rtol=0.0)
 
 
 def test_noise_and_range_of_a_draw_are_a_measurements():

@@ -22,9 +22,9 @@ from aiida_xastruct.engine.reference.sources import open_source
 from aiida_xastruct.engine.reference.state import RECORDS, REJECTED, State, key_of
 
 
-def round_robin(source, path, seed=0, excluded=None, without=()):
+def round_robin(source, path, seed=0, excluded=None, without=(), most_elements=None):
     reasons = {}
-    order = RoundRobin(source, str(path), seed, excluded or Excluded(), reasons.__setitem__, set(), without)
+    order = RoundRobin(source, str(path), seed, excluded or Excluded(), reasons.__setitem__, set(), without, most_elements)
     return order, reasons
 
 
@@ -66,6 +66,15 @@ def test_structures_with_an_element_are_passed_over(table):
     for wrong in ("Oxygen", "Xx"):
         with pytest.raises(XastructError, match=f"'{wrong}' is not the symbol"):
             BuildOptions(without=(wrong,))
+
+
+def test_structures_of_many_elements_are_passed_over():
+    sites = list(islice(round_robin("amcsd", "", most_elements=1)[0].sites(), 30))
+    amcsd = open_source("amcsd", "")
+    assert all(len(amcsd.structure(source_id)[0].elements) == 1 for _, source_id, _, _ in sites)
+    assert len({element for element, *_ in sites}) >= 25
+    with pytest.raises(XastructError, match="at least 1"):
+        BuildOptions(most_elements=0)
 
 
 def test_xanes_gets_its_share():
