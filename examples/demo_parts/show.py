@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from aiida.common.links import LinkType
 from aiida.orm import CalcJobNode, Code, Data, Dict, Node, ProcessNode, StructureData
 from rich.console import Console
@@ -13,10 +13,10 @@ from rich.table import Table
 
 from aiida_xastruct.data.model import ModelData
 from aiida_xastruct.data.spectrum import SpectrumData
-from aiida_xastruct.engine.spectrum import EXAFS_GRID, Spectrum, chi_k, find_e0, flatten, on_grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from aiida_xastruct.engine.compare import compare
+from aiida_xastruct.engine.spectrum import find_e0, flatten
+from aiida_xastruct.tools.plotting import contents, paper
+from aiida_xastruct.tools.plotting.figure import Figure
 
 
 def answers_table(console: Console, rows: list[dict[str, Any]]) -> None:
@@ -59,64 +59,25 @@ def inference_table(console: Console, rows: list[dict[str, Any]], truth: dict[st
 
 
 def draw(path: Path, compared: list[dict[str, Any]], measured: SpectrumData) -> None:
-    """A figure of predicted against FEFF with the band, one panel an answer, and the merged measurement.
+    """A figure of predicted against FEFF with the bands, one panel an answer, and the merged measurement.
 
     Args:
         path: PNG to write.
         compared: `name`, `ml` and `feff`, spectra of one site each.
         measured: raw or flat.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    count = len(compared) + 1
-    figure, grid = plt.subplots(1, count, figsize=(4.6 * count, 3.8), layout="constrained", squeeze=False)
-    axes = grid[0]
-    for axis, item in zip(axes, compared, strict=False):
-        panel = _xanes_panel if item["ml"].kind == "XANES" else _exafs_panel
-        error = panel(axis, item["ml"], item["feff"].to_engine())
-        axis.set_title(f"{item['name']}: root mean square error {error:.3g}", fontsize=9)
-        axis.legend(fontsize=8, frameon=False)
-    flat = flatten(measured.to_engine())
-    axes[-1].plot(flat.energy - find_e0(flat), flat.mu, color="black", linewidth=1)
-    axes[-1].set(xlim=(-30, 250), xlabel="E - E0 (eV)", ylabel="flat mu")
-    axes[-1].set_title(f"goethite, Fe K, measured: {flat.settings['n_scans']} scans merged", fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    scans = flatten(measured.to_engine()).settings["n_scans"]
+    merged = replace(contents.of_spectra([measured], "mu"), title=f"goethite, Fe K, measured: {scans} scans merged")
+    paper.draw(*map(_panel, compared), merged).savefig(path, dpi=100)
 
 
-def _xanes_panel(axis: Axes, ml: SpectrumData, feff: Spectrum) -> float:
-    """Flat mu against E - E0; returns the root mean square error of the prediction.
-
-    E0 is where the slope is largest, which for an edge of two steps may be either; FEFF's curve is shifted to where it fits best, and the
-    legend says by how much.
-    """
-    learned, reference = ml.to_engine(), flatten(feff)
-    x = learned.energy - find_e0(learned)
-    shifts = np.arange(-4.0, 4.05, 0.1)
-    shifted = [on_grid(reference.energy - find_e0(reference) + shift, reference.mu, x) for shift in shifts]
-    best = int(np.argmin([np.nanmean((learned.mu - curve) ** 2) for curve in shifted]))
-    truth = shifted[best]
-    assert ml.band is not None
-    axis.fill_between(x, *ml.band.T, color="tab:green", alpha=0.25, linewidth=0, label="90 % band")
-    axis.plot(x, learned.mu, color="tab:green", label="predicted")
-    axis.plot(x, truth, color="black", linewidth=1, linestyle="--", label=f"FEFF10, fast, shifted by {shifts[best]:.1f} eV")
-    axis.set(xlabel="E - E0 (eV)", ylabel="flat mu")
-    return float(np.sqrt(np.nanmean((learned.mu - truth) ** 2)))
-
-
-def _exafs_panel(axis: Axes, ml: SpectrumData, feff: Spectrum) -> float:
-    """k²chi against k; returns the root mean square error of the prediction."""
-    k, chi = chi_k(ml.to_engine())
-    truth = on_grid(*chi_k(feff), k)
-    assert ml.band is not None
-    axis.fill_between(k, *(k**2 * (ml.band[-len(k) :].T - 1.0)), color="tab:green", alpha=0.25, linewidth=0, label="90 % band")
-    axis.plot(k, k**2 * chi, color="tab:green", label="predicted")
-    axis.plot(k, k**2 * truth, color="black", linewidth=1, linestyle="--", label="FEFF 8.5L")
-    axis.set(xlabel="k (1/Å)", ylabel="k²χ (1/Å²)", xlim=(EXAFS_GRID[0], EXAFS_GRID[-1]))
-    return float(np.sqrt(np.nanmean((k**2 * (chi - truth)) ** 2)))
+def _panel(item: dict[str, Any]) -> Figure:
+    """FEFF's spectrum beside the learned one, moved to where it fits best: their edges have different zeros."""
+    learned, reference = item["ml"].to_engine(), item["feff"].to_engine()
+    found = compare(reference, learned)
+    moved = replace(reference, energy=reference.energy + found.shift, e0=find_e0(learned))
+    figure = contents.of_spectra([item["ml"], SpectrumData.from_engine(moved, label=f"moved by {found.shift:+.1f} eV")])
+    return replace(figure, title=f"{item['name']}: root mean square error {found.mse**0.5:.2g}")
 
 
 def describe(node: Node) -> str:

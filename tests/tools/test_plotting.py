@@ -101,6 +101,15 @@ def test_both_drawers_draw_all_figures(exafs: SpectrumData, tmp_path: Path) -> N
     assert distance["data"][0]["error_x"]["array"][0] == pytest.approx(0.05)
 
 
+def test_losses_of_a_training() -> None:
+    network = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "select_loss": [3.0, None, 2.0]}
+    first, second = contents.of_losses({"shell-XANES": [network] * 5, "forward-XANES": [network], "empty": []})
+    assert [line.style for line in first.lines] == ["solid", "dashed"] * 3
+    assert "the first 3 of 5 networks" in first.description
+    assert second.lines[1].x.tolist() == [1.0, 3.0]
+    assert second.lines[1].y.tolist() == [3.0, 2.0]
+
+
 def test_text_from_users_cannot_leave_its_script(exafs: SpectrumData) -> None:
     exafs.label = "</script><script>alert(1)</script>"
     text = screen.as_json(contents.of_spectra([exafs]))

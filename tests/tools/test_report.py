@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from aiida_xastruct.tools.report.page import render
 pytestmark = pytest.mark.usefixtures("aiida_profile_clean")
 
 GOETHITE = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
+
+#: Debian's Chromium, where it is installed.
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 #: As the machines of this project need it, whose network is closed.
 FLAGS = [
@@ -49,16 +53,13 @@ def inference(measured: Any) -> Any:
     return run_get_node(InferWorkChain.get_builder_for(measured, None, None, None))[1]
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by playwright."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("there is no Chromium on this machine; install Debian's package chromium")
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium, driven by playwright, whose event loop lets AiiDA run nothing meanwhile."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
@@ -84,10 +85,10 @@ def test_a_page_holds_all_that_it_shows(inference: Any) -> None:
     assert "default-src 'none'" in unescape(page)
 
 
-def test_a_page_in_a_browser(inference: Any, browser: Any, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(render(gather(inference)))
+def opened(browser: Any, path: Path) -> tuple[list[str], str]:
+    """Titles of the plots that a page draws, and what the pointer reads off the first; the console is empty and nothing is fetched."""
     page = browser.new_page()
+    page.set_default_timeout(240_000)  # on a machine that does much else a page of 5 MB takes its time
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(message.text))
@@ -95,16 +96,62 @@ def test_a_page_in_a_browser(inference: Any, browser: Any, tmp_path: Path) -> No
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
     page.locator("div.plot .main-svg").first.wait_for()
-    assert page.locator("div.plot:has(.main-svg)").count() == page.locator("div.plot").count() == 4
+    assert page.locator("div.plot:has(.main-svg)").count() == page.locator("div.plot").count()
     layer = page.locator("div.plot .nsewdrag").first
     layer.scroll_into_view_if_needed()
     box = layer.bounding_box()
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
     value = page.locator("div.plot .hoverlayer text").first
     value.wait_for()
-    assert re.search(r"\d", value.text_content())
+    found = page.locator("div.plot .gtitle").all_text_contents(), value.text_content()
+    page.close()
     assert said == []
     assert asked == [path.as_uri()]
+    return found
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine; install Debian's package chromium")
+def test_pages_in_a_browser(inference: Any, make_dataset: Any, tmp_path: Path) -> None:
+    """What infers, predicts, screens and trains, each by the command of a user."""
+    from aiida.engine import run_get_node
+
+    from aiida_xastruct.calculations.functions.predict_spectra import predict_spectra
+    from aiida_xastruct.calculations.functions.train_family import train_family
+    from aiida_xastruct.data.dataset import DatasetData
+    from aiida_xastruct.groups.family import load_default_family
+    from aiida_xastruct.tools.structures import structure_chunks
+    from aiida_xastruct.workflows.screen import ScreenWorkChain
+
+    salts = {
+        name: Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), ["Mg", name], [[0, 0, 0], [0.5, 0.5, 0.5]])
+        for name, length in (("O", 4.212), ("S", 5.2))
+    }
+    model = load_default_family().get_model("forward", "EXAFS")
+    outputs, prediction = predict_spectra.run_get_node(structure=StructureData(pymatgen=salts["O"]), sites=[0], kind="EXAFS", model=model)
+    chunks = list(structure_chunks(salts.items(), 2))
+    target = outputs["spectra"]["site_0"]
+    screening = run_get_node(ScreenWorkChain.get_builder_from_chunks(chunks, absorber="Mg", kind="EXAFS", target=target))[1]
+    make_dataset().save(tmp_path / "set.h5")
+    config = {
+        "name": "tiny", "tasks": ["distance-XANES", "forward-XANES"], "architecture": {"width": 16, "depth": 1},
+        "training": {"members": 1, "epochs": 3, "batch_size": 32, "accelerator": "cpu", "devices": 1},
+    }  # fmt: skip
+    training = train_family.run_get_node(dataset=DatasetData.from_file(tmp_path / "set.h5"), config=Dict(config))[1]
+    expected = {
+        inference: ["Fe K, EXAFS", "Fe K, Fourier transform", "Neighbours of the absorber", "Mean distance of the first shell"],
+        prediction: ["Mg K, EXAFS", "Mg K, Fourier transform"],
+        screening: ["Mg K, EXAFS", "Mg K, Fourier transform", "Expected errors"],
+        training: ["Training of forward-XANES", "Training of shell-XANES", "Risk and coverage"],
+    }
+    paths = {node.pk: tmp_path / f"report-{node.process_label}.html" for node in expected}
+    for node in expected:
+        assert node.is_finished_ok, node.exit_message
+        assert CliRunner().invoke(cli, ["report", str(node.pk), "-o", str(paths[node.pk])]).exit_code == 0
+    with chromium() as browser:
+        for node, titles in expected.items():
+            found, value = opened(browser, paths[node.pk])
+            assert sorted(found) == sorted(titles)
+            assert re.search(r"\d", value)
 
 
 def test_reports_of_a_spectrum_and_a_model(measured: Any) -> None:

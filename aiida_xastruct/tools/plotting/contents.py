@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: What may be drawn of spectra.
 KINDS = ("mu", "chi", "transform")
 
+#: Networks whose losses one figure shows: more curves tell no more.
+_MOST_NETWORKS = 3
+
 #: Step in k for a transform, 1/angstrom, and from where to where chi is drawn.
 _K_STEP, _K_LEAST, _K_MOST = 0.05, 1.0, 16.0
 
@@ -47,7 +50,8 @@ def of_spectra(nodes: Sequence[SpectrumData], kind: str = "") -> Figure:
 def name_of(node: SpectrumData) -> str:
     """What a legend calls a spectrum."""
     method = {"ml": "model", "feff": "FEFF", "xspectra": "XSpectra", "measured": "measured"}[node.method]
-    return f"{node.label or method} ({method}, {node.pk})" if node.label else f"{method}, {node.pk or 'not stored'}"
+    facts = ", ".join([method, *([str(node.pk)] if node.is_stored else [])])
+    return f"{node.label} ({facts})" if node.label else facts
 
 
 def _bands_of(node: SpectrumData) -> list[tuple[str, Array, float]]:
@@ -90,7 +94,7 @@ def _chi(nodes: Sequence[SpectrumData], what: str) -> Figure:
     for node in nodes:
         spectrum = node.to_engine()
         k, chi = _weighted(spectrum)
-        inner = k >= _K_LEAST
+        inner = k >= max(_K_LEAST, float(energy_to_k(spectrum.energy[:1] - find_e0(spectrum))[0]))  # a model's begins later
         lines.append(Line(name_of(node), k[inner], (k**2 * chi)[inner]))
         own = energy_to_k(spectrum.energy - find_e0(spectrum))
         seen = own >= _K_LEAST
@@ -163,6 +167,28 @@ def of_risk(cards: Mapping[str, Mapping[str, Any]]) -> Figure | None:
         (),
         tuple(lines),
     )
+
+
+def of_losses(losses: Mapping[str, Sequence[Mapping[str, Sequence[Any]]]]) -> list[Figure]:
+    """Of a training: loss of each network against the epoch, a figure a task; what is no number is left out.
+
+    Args:
+        losses: `epoch`, `loss` and `select_loss` of each network, by task, as a training's report has them.
+    """
+    figures = []
+    for task, networks in losses.items():
+        lines = []
+        for number, network in enumerate(networks[:_MOST_NETWORKS], start=1):
+            for column, name in (("loss", "training"), ("select_loss", "held out to select")):
+                pairs = [pair for pair in zip(network["epoch"], network[column], strict=True) if pair[1] is not None]
+                if pairs:
+                    epoch, loss = np.array(pairs, dtype=np.float64).T
+                    lines.append(Line(f"network {number}, {name}", epoch, loss, "dashed" if column == "select_loss" else "solid"))
+        if lines:
+            more = f", the first {_MOST_NETWORKS} of {len(networks)} networks" if len(networks) > _MOST_NETWORKS else ""
+            words = f"Loss of {task} against the epoch, on what was trained on and on what was held out to select the best epoch{more}."
+            figures.append(Figure(f"Training of {task}", words, "epoch", "loss", (), tuple(lines)))
+    return figures
 
 
 def of_table(table: Any) -> list[Figure]:

@@ -10,16 +10,22 @@ from .figure import COLOURS, Figure, all_elements, place
 _STYLES = {"solid": "-", "dashed": "--", "points": "."}
 
 
-def draw(figure: Figure) -> Any:
-    """A matplotlib figure."""
+def draw(*figures: Figure) -> Any:
+    """A matplotlib figure, of several side by side."""
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(6.4, 3.9) if not figure.intervals else (6.4, 1.9), layout="constrained")
-    axes = canvas.add_subplot()
+    low = all(figure.intervals for figure in figures)
+    canvas = Canvas(figsize=(6.4 * len(figures), 1.9 if low else 3.9), layout="constrained")
+    for axes, figure in zip(canvas.subplots(1, len(figures), squeeze=False)[0], figures, strict=True):
+        _draw(axes, figure)
+    return canvas
+
+
+def _draw(axes: Any, figure: Figure) -> None:
     axes.set_title(figure.title)
     if figure.elements:
         _periodic_table(axes, figure)
-        return canvas
+        return
     axes.set_xlabel(figure.x_label)
     axes.set_ylabel(figure.y_label)
     named: set[str] = set()
@@ -38,7 +44,6 @@ def draw(figure: Figure) -> Any:
         axes.set_yticks([])
     if figure.bands or figure.lines or figure.intervals:
         axes.legend(frameon=False, fontsize="small")
-    return canvas
 
 
 def save(figure: Figure, path: Path) -> None:

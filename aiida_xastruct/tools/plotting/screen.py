@@ -46,6 +46,7 @@ def draw(figure: Figure) -> Any:
     drawn.update_yaxes(**grid)
     drawn.update_layout(
         title=figure.title, xaxis_title=figure.x_label, yaxis_title=figure.y_label, hovermode="closest" if figure.elements else "x unified",
+        hoverdistance=20 if figure.elements else -1,  # the nearest point of a curve, however few it has
         template="none", margin={"l": 60, "r": 20, "t": 50, "b": 50}, legend={"orientation": "h", "y": -0.25},
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": "#777777"},
     )  # fmt: skip

@@ -266,6 +266,8 @@ def _figures(results: Sequence[Node]) -> list[Figure]:
     for item in results:
         if isinstance(item, Dict) and {"neighbours", "mean_distance", "interval"} <= item.get_dict().keys():
             found += contents.of_answer(item.get_dict())
+        if isinstance(item, Dict) and isinstance(item.get_dict().get("losses"), dict):
+            found += contents.of_losses(item.get_dict()["losses"])
         if isinstance(item, TableData):
             found += contents.of_table(item.read(["uncertainty"]))
     risk = contents.of_risk({f"{item.task}-{item.kind}": item.card for item in results if isinstance(item, ModelData)})
