@@ -55,7 +55,7 @@ services:
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends "$${lacking[@]}"; }
 
 test-postgresql: $(VENV)/.installed-tests services
-	@$(BIN)/python -m pytest --store postgresql -m "store and not slow" --durations=5 $(STORE_TESTS)
+	@$(BIN)/python -m pytest --store postgresql -m "store and not slow" -k "not browser" --durations=5 $(STORE_TESTS)
 
 test-all: WITH_BROKER := yes
 test-all: $(VENV)/.installed-tests services
