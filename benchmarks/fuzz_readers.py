@@ -297,10 +297,10 @@ def checkpoint(files: Files, folder: Path) -> None:
 
 def batch(files: Files, folder: Path) -> None:
     """What a batch of predictions brings back from another machine."""
-    from aiida_xastruct.engine.batch import read_batch
+    from aiida_xastruct.engine.batch import FACTS, read_batch
 
     put(files, folder)
-    found = read_batch(folder)
+    found = read_batch(folder, files.get(FACTS, b"").decode(errors="replace"))
     _finite("a curve", found.mu, found.half_band)
 
 

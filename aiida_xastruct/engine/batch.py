@@ -128,8 +128,12 @@ class Arrays:
     half_band: NDArray[np.float32]
 
 
-def read_batch(folder: Path) -> Arrays:
-    """The arrays of a batch that was saved to a folder, checked against its table.
+def read_batch(folder: Path, said: str) -> Arrays:
+    """The arrays of a batch that was saved, checked against its table.
+
+    Args:
+        folder: of the table and the arrays.
+        said: text of `batch.json`, which a job keeps elsewhere.
 
     Raises:
         ModelError: if a file is missing, damaged, or does not fit the others.
@@ -138,7 +142,7 @@ def read_batch(folder: Path) -> Arrays:
     import pyarrow.parquet as pq
 
     try:
-        facts = json.loads((folder / FACTS).read_text())
+        facts = json.loads(said)
         check_stated(folder / FACTS, facts, BATCH, "`xastruct predict`")
         kind, version = str(facts["kind"]), str(facts["algorithm_version"])
         grid, mu, half = (read_npy(folder / name) for name in (GRID, MU, HALF_BAND))

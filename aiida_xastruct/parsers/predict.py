@@ -31,11 +31,12 @@ class PredictParser(Parser):
             return self._unfinished()
         folder = Path(retrieved_temporary_folder)
         try:
-            found = json.loads(self.retrieved.base.repository.get_object_content(FACTS))["algorithm_version"]
+            said = self.retrieved.base.repository.get_object_content(FACTS)
+            found = json.loads(said)["algorithm_version"]
             wanted = self.node.inputs.algorithm_version.value
             if found != wanted:
                 return self.exit_codes.ERROR_OTHER_VERSION.format(found=found, wanted=wanted)
-            arrays = read_batch(folder)
+            arrays = read_batch(folder, said)
             with (folder / TABLE).open("rb") as stream:
                 table = TableData.from_file(stream, arrays.kind)
         except XastructError as error:
