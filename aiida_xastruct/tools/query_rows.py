@@ -354,6 +354,8 @@ def repeated_rows(models: queries.Models | None = None) -> pa.Table:
     kinds = dict(QueryBuilder().append(TableData, project=["id", "attributes.kind"]).all())
     rows = rows.append_column("kind", pa.array([kinds[pk] for pk in rows["pk"].to_pylist()], type=pa.string()))
     keys.append("kind")
-    grouped = rows.group_by(keys).aggregate([("pk", "count"), ("pk", "list"), ("number", "list")])
+    # In the order of storing: PostgreSQL gives tables in any order.
+    rows = rows.sort_by([("pk", "ascending"), ("number", "ascending")])
+    grouped = rows.group_by(keys, use_threads=False).aggregate([("pk", "count"), ("pk", "list"), ("number", "list")])
     more = grouped.filter(grouped["pk_count"].to_numpy() > 1)
     return more.select([*keys, "pk_list", "number_list"]).rename_columns([*keys, "pk", "number"])
