@@ -228,8 +228,8 @@ Summaries
 
 Few cells
 : The `QueryBuilder` takes some microseconds for each cell that it returns; 100,000 rows of two cells are most of a second. `duplicates`
-  therefore asks for the hash alone, and then for the pks of those that are there twice; `disagreements` asks for the crystals of both sides
-  first, and then for the rest of what is about a crystal that both have answered for.
+  therefore asks for the hash alone, and then for the pks of those that are there twice; `disagreements` looks at FEFF's spectra only of
+  crystals that the model has predicted.
 
 ## How the database was made
 

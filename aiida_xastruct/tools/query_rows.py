@@ -30,17 +30,14 @@ if TYPE_CHECKING:
 #: What is shown of a row.
 COLUMNS = ("id", "hash", "formula", "site", "absorber", "edge", "method", "needs_reference")
 
-#: Hashes or pks in one question: databases take some ten thousand values at a time.
-ASKED = 5000
+#: Hashes or pks in one question: PostgreSQL takes 65,535 values at a time, and each question follows all links anew.
+ASKED = 30_000
 
 #: Nodes that are kept open at a time.
 KEPT = 16
 
 #: Elements of a first shell, sorted, and their mean distance, angstrom; None where none is found.
 Shell = tuple[list[str] | None, float | None]
-
-#: The hash of a crystal; as text it need not be read as JSON.
-_AS_TEXT = {"attributes.structure_hash": {"cast": "t"}}
 
 
 def find_rows(builder: QueryBuilder, filters: Sequence[Any] | None = None, columns: Sequence[str] = COLUMNS) -> pa.Table:
@@ -249,18 +246,16 @@ def pairs(models: queries.Models, absorber: str | None = None, kind: str | None 
         kind: XANES or EXAFS; both if None.
     """
     models = [models] if isinstance(models, ModelData) else list(models)
+    # From the predictions to FEFF: of its spectra only those of crystals that were predicted are looked at.
     wanted = {f"attributes.{name}": value for name, value in (("absorber", absorber), ("kind", kind)) if value is not None}
-    # First which crystals both have answered for, by one cell of each node; the other cells are read of those only.
+    nodes = list(_of_nodes(queries.predicted_spectra(models), wanted))
     tables = list(_of_tables(models, absorber, kind))
-    predicted = _crystals(queries.predicted_spectra(models), wanted).union(*(rows["hash"].unique().to_pylist() for _, _, rows in tables))
-    collections = list(_of_collections(absorber, kind, predicted))
-    computed = _crystals(queries.feff_spectra(), wanted).union(question.structure_hash for question, _ in collections)
-    both = sorted(predicted & computed)
+    crystals = {question.structure_hash for question, _ in nodes}.union(*(rows["hash"].unique().to_pylist() for _, _, rows in tables))
     feff: dict[Question, list[Place]] = {}
-    for question, place in chain(_of_nodes(queries.feff_spectra, wanted, both), collections):
+    for question, place in chain(_computed(wanted, sorted(crystals)), _of_collections(absorber, kind, crystals)):
         feff.setdefault(question, []).append(place)
-    found = chain(_of_nodes(lambda: queries.predicted_spectra(models), wanted, both), _of_rows(tables, both))
-    return [Pair(question, place, other) for question, place in found for other in feff.get(question, ())]
+    predicted = chain(nodes, _of_rows(tables, sorted({question.structure_hash for question in feff})))
+    return [Pair(question, place, other) for question, place in predicted for other in feff.get(question, ())]
 
 
 def differences(found: Iterable[Pair]) -> Iterator[tuple[Pair, float | None, str]]:
@@ -273,22 +268,21 @@ def differences(found: Iterable[Pair]) -> Iterator[tuple[Pair, float | None, str
             yield pair, None, str(error)
 
 
-def _crystals(builder: QueryBuilder, wanted: dict[str, Any]) -> set[str]:
-    """Hashes of the crystals of the nodes of a builder, as far as they are known."""
+def _of_nodes(builder: QueryBuilder, wanted: dict[str, Any]) -> Iterator[tuple[Question, Place]]:
+    """Questions that nodes of a builder answer, as far as their crystals are known."""
     builder.add_filter("spectrum", wanted)
-    builder.add_projection("spectrum", [_AS_TEXT])
-    return set(builder.all(flat=True)) - {None}
-
-
-def _of_nodes(make: Callable[[], QueryBuilder], wanted: dict[str, Any], crystals: Sequence[str]) -> Iterator[tuple[Question, Place]]:
-    """Questions about some crystals that the nodes of a builder answer."""
+    # As text they need not be read as JSON one by one.
     cells: list[Any] = [{f"attributes.{name}": {"cast": "i" if name == "site" else "t"}} for name in Question._fields]
-    for start in range(0, len(crystals), ASKED):
-        builder = make()
-        builder.add_filter("spectrum", {**wanted, "attributes.structure_hash": {"in": crystals[start : start + ASKED]}})
-        builder.add_projection("spectrum", [*cells, "id"])
-        for *question, pk in builder.iterall(batch_size=10_000):
+    builder.add_projection("spectrum", [*cells, "id"])
+    for *question, pk in builder.iterall(batch_size=10_000):
+        if question[0] is not None:
             yield Question(*question), Place(pk)
+
+
+def _computed(wanted: dict[str, Any], crystals: Sequence[str]) -> Iterator[tuple[Question, Place]]:
+    """Questions about some crystals that FEFF has answered by nodes."""
+    for start in range(0, len(crystals), ASKED):
+        yield from _of_nodes(queries.feff_spectra(), {**wanted, "attributes.structure_hash": {"in": crystals[start : start + ASKED]}})
 
 
 def _of_collections(absorber: str | None, kind: str | None, crystals: set[str]) -> Iterator[tuple[Question, Place]]:

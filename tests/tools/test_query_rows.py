@@ -85,10 +85,13 @@ def test_a_table_without_provenance_is_left_out_and_named(provenance: Any, monke
 
 
 def test_more_crystals_than_a_database_takes_at_a_time(provenance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = query_rows.pairs(provenance.model)
+    asked: list[Any] = []
+    feff_spectra = queries.feff_spectra
+    monkeypatch.setattr(queries, "feff_spectra", lambda: asked.append(builder := feff_spectra()) or builder)
     monkeypatch.setattr(query_rows, "ASKED", 1)
-    crystals = sorted(queries.crystal_hash(node) for node in (provenance.structure, provenance.other))
-    found = list(query_rows._of_nodes(lambda: queries.predicted_spectra(provenance.model), {}, crystals))
-    assert {place.pk for _, place in found} == {provenance.predicted.pk, provenance.predicted_other.pk}
+    assert set(query_rows.pairs(provenance.model)) == set(expected)
+    assert len(asked) == 2
 
 
 def test_a_place_reads_its_own_row_only(provenance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
