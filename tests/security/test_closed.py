@@ -96,7 +96,7 @@ def test_import_predict_infer_and_resume(make_dataset, tmp_path):
         [
             ("predict", ["predict", "nacl.cif", "--absorber", "Na"]),
             ("predict EXAFS", ["predict", "nacl.cif", "--absorber", "Cl", "--kind", "EXAFS"]),
-            ("infer", ["infer", str(SCAN)]),
+            ("infer", ["infer", str(SCAN), "--absorber", "Fe"]),
             ("resume", ["train", "family.yaml", "-o", "family"]),
         ],
         tmp_path,
