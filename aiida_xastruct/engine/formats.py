@@ -39,7 +39,7 @@ def check_format(path: Path | str, found: str, known: str, made_by: str, error: 
     name, _, version = known.rpartition("-")
     own, _, number = found.rpartition("-")
     if own == name and number.isdecimal() and int(number[:9]) > int(version):
-        raise error(f"{path} has the format {found}, and this version of aiida-xastruct reads {known}; update aiida-xastruct.")
+        raise error(f"{path} has the format {found}, and this version of aiida-xastruct reads {known!r}; update aiida-xastruct.")
     if own == name and number.isdecimal():
         raise error(f"{path} has the format {found}, and this version of aiida-xastruct reads {known}; make it again with {made_by}.")
     raise error(f"{path} is not a {known} file; make one with {made_by}.")

@@ -19,6 +19,9 @@ from .tasks import NETWORK_COLUMNS, Task
 
 Network = SiteNetwork | PathNetwork | ShellNetwork
 
+#: Size of a network at most that is read from a file.
+MOST_WIDTH, MOST_DEPTH = 4096, 16
+
 #: Shapes of what a file holds of `Doubt`.
 _OF_DOUBT = {name: tuple(tensor.shape) for name, tensor in Doubt.none().tensors().items()}
 
@@ -32,10 +35,10 @@ class Architecture:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, least, most in (("width", 1, 4096), ("depth", 0, 16)):
+        for name, least in (("width", 1), ("depth", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ModelError(f"the {name} of a network is {value!r}; give a whole number from {least} to {most}.")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ModelError(f"the {name} of a network is {value!r}; give a whole number from {least} on.")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0.0 <= self.dropout < 1.0:
             raise ModelError(f"the dropout of a network is {self.dropout!r}; give a number from 0 to below 1.")
 
@@ -140,6 +143,9 @@ class Ensemble:
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
+
+        if architecture.width > MOST_WIDTH or architecture.depth > MOST_DEPTH:  # memory is taken before weights are compared
+            raise ModelError(f"the card of the {task.label} model says networks of {architecture}; install the family again.")
 
         try:
             tensors = load_file(path)
