@@ -43,8 +43,11 @@ $(VENV)/.installed-%: $(METADATA) | $(BIN)/python
 demo: $(VENV)/.installed-runtime
 	@start=$$(date +%s); $(BIN)/python examples/demo.py; echo "run: $$(( $$(date +%s) - start )) s"
 
+# A process for each core; the tests of a file, which share what they set up, run in one.
+SHARED := -n auto --dist loadfile
+
 test: $(VENV)/.installed-tests
-	@$(BIN)/python -m pytest --durations=15
+	@$(BIN)/python -m pytest $(SHARED) --durations=15
 
 # Only the programs are needed: the tests start servers of their own.
 services:
