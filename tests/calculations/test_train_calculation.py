@@ -12,6 +12,7 @@ from aiida import orm
 from aiida.common import LinkType
 from aiida.common.datastructures import StashMode
 from aiida.common.folders import SandboxFolder
+from aiida.common.log import configure_logging
 from aiida.engine import run_get_node
 from aiida.engine.processes.calcjobs.monitors import CalcJobMonitorAction
 from aiida.engine.utils import instantiate_process
@@ -292,6 +293,7 @@ def test_a_stopped_job_names_models_and_no_paths(parse, trained):
 
 
 def test_the_monitor_reads_the_log(dataset, aiida_localhost, tmp_path):
+    configure_logging(with_orm=True)  # commands that other tests of this process ran log to the terminal alone
     node = orm.CalcJobNode(computer=aiida_localhost).store()
     node.set_remote_workdir(str(tmp_path))
     with aiida_localhost.get_transport() as transport:

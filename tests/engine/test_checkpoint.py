@@ -145,7 +145,7 @@ def test_patience_ends_a_network_that_gets_no_better(tables, monkeypatch):
     """At a rate that throws it about; without patience it runs to the end of its schedule."""
     epochs = []
     monkeypatch.setattr(SiteModule, "on_train_epoch_start", lambda self: epochs.append(self.current_epoch), raising=False)
-    options = replace(OPTIONS, members=1, epochs=15, learning_rate=2.0)
+    options = replace(OPTIONS, members=1, epochs=15, learning_rate=2.0, matmul="highest")
     _, (never,) = train_ensemble(Task("forward", "XANES"), *tables["XANES"], SMALL, options)
     assert epochs == list(range(15))
     epochs.clear()

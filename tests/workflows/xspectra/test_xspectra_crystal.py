@@ -140,7 +140,7 @@ def test_it_goes_on_from_where_it_was(diamond):
     CoreHolePseudoFamily.install(ARCHIVE, "pbe")
     chain = XspectraCrystalWorkChain.get_builder_from_protocol(
         quantum_espresso_code("pw.x"), quantum_espresso_code("xspectra.x"), diamond, "C",
-        overrides={**TINY, "spectrum_spacing": 0.7, "parameters": {**TINY["parameters"], "time_limit": 1.0}},
+        overrides={**TINY, "spectrum_spacing": 0.5, "parameters": {**TINY["parameters"], "time_limit": 1.0}},
     )  # fmt: skip
     _, node = run_get_node(chain)
     jobs = [
