@@ -203,18 +203,22 @@ def multiplicities(structure: Structure, sites: Sequence[int]) -> list[int]:
     return [int((equivalent == equivalent[site]).sum()) for site in sites]
 
 
-def _equivalent_atoms(structure: Structure) -> NDArray[np.int64]:
-    """(n,) index of the first site each site is equivalent to. Where spglib finds no symmetry, every site stands for itself."""
+def symmetry_dataset(structure: Structure) -> Any:
+    """What spglib says of a crystal's symmetry within `SYMMETRY_TOLERANCE`; None where it finds none."""
     import spglib
 
-    numbers = atomic_numbers(structure)
-    cell = (structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), numbers)
+    cell = (structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), atomic_numbers(structure))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            dataset = spglib.get_symmetry_dataset(cell, symprec=SYMMETRY_TOLERANCE)
+            return spglib.get_symmetry_dataset(cell, symprec=SYMMETRY_TOLERANCE)
         except Exception:  # spglib >= 2.7 raises where it used to return None
-            dataset = None
+            return None
+
+
+def _equivalent_atoms(structure: Structure) -> NDArray[np.int64]:
+    """(n,) index of the first site each site is equivalent to. Where spglib finds no symmetry, every site stands for itself."""
+    dataset = symmetry_dataset(structure)
     if dataset is None:
         return np.arange(len(structure), dtype=np.int64)
     equivalent = np.asarray(dataset.equivalent_atoms, dtype=np.int64)

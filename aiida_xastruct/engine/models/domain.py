@@ -22,7 +22,7 @@ class DomainIndex:
 
     A score of one is the 99th percentile of questions that the model never saw, drawn as its training set was. An index may know the
     absorbers: then a place in the periodic table is as far as `PLACE` standard deviations along an axis, so that a spectrum that looks
-    familiar, but of another element, is none. Of new spectra such an index finds more of those that models misread.
+    familiar, but of another element, is none. Of XANES such an index finds more of what models misread (docs/reference/domain.md).
 
     Attributes:
         axes: (n_in, p) principal axes over the standard deviation of training inputs along them.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from pymatgen.core import Lattice, Structure
 
 from ..errors import StructureError
 from ..spectrum import FloatArray
-from ..structure import SYMMETRY_TOLERANCE, atomic_numbers, symbol
+from ..structure import SYMMETRY_TOLERANCE, symbol, symmetry_dataset
 
 #: More atoms than this are no job for a plane-wave code on the machines that this package is for.
 MAX_ATOMS = 1000
@@ -73,15 +72,7 @@ def supercell(structure: Structure, site: int, distance: float) -> Supercell:
 
 def polarisations(structure: Structure, site: int) -> list[tuple[float, float, float]]:
     """Directions of the electric field whose mean is the spectrum of a powder: one for a site of cubic symmetry, else three."""
-    import spglib
-
-    cell = (structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), atomic_numbers(structure))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            dataset = spglib.get_symmetry_dataset(cell, symprec=SYMMETRY_TOLERANCE)
-        except Exception:  # spglib >= 2.7 raises where it used to return None
-            dataset = None
+    dataset = symmetry_dataset(structure)
     if dataset is None:
         return list(POLARISATIONS)
     place = structure.frac_coords[site]
