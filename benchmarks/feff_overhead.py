@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from profiles import profile
+
 #: Makes each job say when it began and ended, and what CPU time it took, FEFF and Python.
 OPTIONS = {
     "prepend_text": "date +%s.%N > clock.txt",
@@ -36,25 +38,6 @@ OPTIONS = {
 }
 
 Site = tuple[str, str, Any, int]
-
-
-def load_profile(folder: Path) -> None:
-    """Make and load a profile in the folder; nothing of the user's own is touched."""
-    os.environ["AIIDA_PATH"] = str(folder)
-    (folder / ".aiida").mkdir(parents=True)
-    from aiida import load_profile as load
-    from aiida.manage.configuration import create_profile, get_config
-
-    config = get_config(create=True)
-    create_profile(
-        config, name="overhead", email="overhead@localhost", storage_backend="core.sqlite_dos",
-        storage_config={"filepath": str(folder / ".aiida" / "overhead")},
-    )  # fmt: skip
-    config.set_default_profile("overhead")
-    config.set_option("runner.poll.interval", 1)
-    config.set_option("logging.aiida_loglevel", "ERROR")
-    config.store()
-    load("overhead")
 
 
 def choose(count: int, library: Path) -> list[Site]:
@@ -218,8 +201,7 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, help="write the page of the documentation")
     options = parser.parse_args()
     sites = choose(options.sites, options.library)
-    with tempfile.TemporaryDirectory(prefix="xastruct-overhead-") as scratch:
-        load_profile(Path(scratch))
+    with tempfile.TemporaryDirectory(prefix="xastruct-overhead-") as scratch, profile(Path(scratch), "sqlite"):
         from pymatgen.core import Lattice, Structure
 
         run_alone(new_row(), Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.212), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]), 0)

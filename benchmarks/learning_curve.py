@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pages import described, parse
 from peer_split import draw
 
 from aiida_xastruct.engine.bundle import FamilyBundle
-from aiida_xastruct.engine.configuration import FamilyConfig
+from aiida_xastruct.engine.configuration import FamilyConfig, read_content
 from aiida_xastruct.engine.dataset import Dataset, group_label
 from aiida_xastruct.engine.family import make_family
 from aiida_xastruct.engine.training import TrainingOptions
@@ -145,7 +144,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=Path("configs/learning.yaml"))
     parser.add_argument("--tasks", nargs="+", help="labels such as distance-XANES; the configuration's if left out")
     options = parse(parser, table, "dataset")
-    config = FamilyConfig.from_dict(yaml.safe_load(options.config.read_text()))
+    config = FamilyConfig.from_dict(read_content(options.config))
     config = replace(config, tasks=tuple(options.tasks) if options.tasks else config.tasks)
     print(table(run(Dataset.load(options.dataset), config, options.json)))
     return 0

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pages import described, parse
 
-from aiida_xastruct.engine.configuration import FamilyConfig
+from aiida_xastruct.engine.configuration import FamilyConfig, read_content
 from aiida_xastruct.engine.dataset import Dataset
 from aiida_xastruct.engine.lessons import lessons_of
 from aiida_xastruct.engine.models.tasks import Task
@@ -90,7 +89,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"))
     parser.add_argument("--epochs", type=int, default=4)
     options = parse(parser, table, "dataset")
-    config = FamilyConfig.from_dict(yaml.safe_load(options.config.read_text()))
+    config = FamilyConfig.from_dict(read_content(options.config))
     options.json.write_text(json.dumps(run(Dataset.load(options.dataset), config, options.epochs), indent=1))
     return 0
 

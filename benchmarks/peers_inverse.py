@@ -35,14 +35,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from pages import described, parse
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from sklearn.linear_model import Ridge
 
 from aiida_xastruct.engine.bundle import FamilyBundle
-from aiida_xastruct.engine.configuration import FamilyConfig
+from aiida_xastruct.engine.configuration import FamilyConfig, read_content
 from aiida_xastruct.engine.dataset import GRIDS, PARTS, Dataset, SiteTable
 from aiida_xastruct.engine.lessons import balanced, learned_as
 from aiida_xastruct.engine.metrics import exact, macro_f1, micro_f1, r2, r2_within
@@ -364,7 +363,7 @@ def main() -> int:
     dataset = Dataset.load(options.dataset)
     result: dict[str, Any] = json.loads(options.json.read_text()) if options.json.exists() else {}
     if options.copper:
-        config = FamilyConfig.from_dict(yaml.safe_load(options.config.read_text()))
+        config = FamilyConfig.from_dict(read_content(options.config))
         training = replace(config.options("shell-XANES"), accelerator="cpu", devices=1, progress=False)
         result["copper"] = copper(dataset, replace(config, training=training, training_of={}))
         options.json.write_text(json.dumps(result, indent=1))

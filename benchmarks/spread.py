@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pages import described, parse
 
 from aiida_xastruct.engine.bundle import FamilyBundle
-from aiida_xastruct.engine.configuration import FamilyConfig
+from aiida_xastruct.engine.configuration import FamilyConfig, read_content
 from aiida_xastruct.engine.dataset import Dataset
 from aiida_xastruct.engine.family import make_family
 
@@ -120,7 +119,7 @@ def main() -> int:
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     options = parse(parser, table, "dataset")
-    config = FamilyConfig.from_dict(yaml.safe_load(options.config.read_text()))
+    config = FamilyConfig.from_dict(read_content(options.config))
     config = replace(config, tasks=tuple(options.tasks) if options.tasks else config.tasks)
     print(table(run(Dataset.load(options.dataset), config, options.splits, options.seeds, options.json)))
     return 0

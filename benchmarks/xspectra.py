@@ -13,7 +13,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import os
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from pages import described, parse
+from profiles import profile
 
 from aiida_xastruct.engine.compare import compare
 from aiida_xastruct.engine.spectrum import FloatArray, Spectrum, find_e0, flatten, smooth_background, tabulated_edge
@@ -46,25 +46,6 @@ RUNS: dict[str, tuple[str, bool, dict[str, Any]]] = {
 
 #: Where Debian keeps the spectrum that the authors of XSpectra ship with their example of diamond with a core hole.
 EXAMPLE = Path("/usr/share/doc/quantum-espresso/examples/XSpectra/reference/diamondh.xspectra.dat.gz")
-
-
-def load_profile(folder: Path) -> None:
-    """Make and load a profile in the folder; nothing of the user's own is touched."""
-    os.environ["AIIDA_PATH"] = str(folder)
-    (folder / ".aiida").mkdir(parents=True)
-    from aiida import load_profile as load
-    from aiida.manage.configuration import create_profile, get_config
-
-    config = get_config(create=True)
-    create_profile(
-        config, name="xspectra", email="xspectra@localhost", storage_backend="core.sqlite_dos",
-        storage_config={"filepath": str(folder / ".aiida" / "xspectra")},
-    )  # fmt: skip
-    config.set_default_profile("xspectra")
-    config.set_option("runner.poll.interval", 1)
-    config.set_option("logging.aiida_loglevel", "ERROR")
-    config.store()
-    load("xspectra")
 
 
 def crystal(element: str, conventional: bool) -> Any:
@@ -123,8 +104,7 @@ def main() -> None:
     options = parse(described(__doc__), page)
     file: Path = options.json
     result: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    with tempfile.TemporaryDirectory() as scratch:
-        load_profile(Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch, profile(Path(scratch), "sqlite"):
         from aiida.engine import run_get_node  # noqa: F401  (the engine is imported before the clock starts)
 
         work: dict[str, Any] = {name: lambda run=run: run_xspectra(*run) for name, run in RUNS.items()}

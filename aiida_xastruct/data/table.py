@@ -129,8 +129,7 @@ class TableData(SinglefileData):
 
         super()._validate()  # type: ignore[no-untyped-call]
         try:
-            self.read(["structure", "reason"])
-            expected = _describe(self.read(_DESCRIBED))
+            expected = _describe(self.read([*_DESCRIBED, "structure", "reason"]))
         except (ArrowException, OSError) as error:
             raise ValidationError(f"the file is no table of sites ({error}); make the node with `TableData.from_file`.") from error
         # Queries go by the attributes, and open no table that does not list what they look for.

@@ -1,4 +1,4 @@
-"""What holds for any input: parsers, normalisation, grids, averages, splits, hashes. XASTRUCT_PROPERTIES=deep tries a hundred times as many."""
+"""What holds for any input: parsers, normalisation, grids, averages, splits, hashes. XASTRUCT_PROPERTIES=deep tries far more of each."""
 
 from __future__ import annotations
 
