@@ -118,7 +118,7 @@ def check_dependencies(folders: list[str], requirements: list[str]) -> None:
     declared = distributions(requirements)
     imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages(paths)}
     extras = PROJECT["optional-dependencies"]
-    optional = distributions([*extras["materials-project"], *extras["xspectra"]])
+    optional = distributions([*extras["explore"], *extras["materials-project"], *extras["xspectra"]])
     assert imported - optional <= declared, "imported, not declared"
     module_of = {distribution: module for module, distribution in DISTRIBUTIONS.items()}
     text = "\n".join(path.read_text() for path in paths)

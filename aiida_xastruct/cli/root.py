@@ -11,6 +11,7 @@ COMMANDS = {
     "cite": LazyCommand("aiida_xastruct.cli.cite:cite", "Say what to cite with a result."),
     "compare": LazyCommand("aiida_xastruct.cli.compare:compare", "Rank candidates by a measurement, or compare two spectra."),
     "core-hole": LazyCommand("aiida_xastruct.cli.core_hole:core_hole", "Install, list, show and export core-hole pseudopotentials."),
+    "explore": LazyCommand("aiida_xastruct.cli.explore:explore", "Look at crystals, spectra and provenance on a web page."),
     "export": LazyCommand("aiida_xastruct.cli.export:export", "Write spectra and tables of answers for other programs."),
     "family": LazyCommand("aiida_xastruct.cli.family:family", "Install, list, show and export families of models."),
     "import": LazyCommand("aiida_xastruct.cli.imports:import_command", "Store spectra from files, with their quality."),

@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 
 ENTRY_POINT = "aiida.data:core.structure"
 
-#: Endings of files that hold a crystal, and the names that VASP gives them.
-_CRYSTALS = (".cif", ".mcif", ".cssr", ".xsf", ".xyz", ".extxyz", ".poscar", ".vasp")
-_VASP = ("POSCAR", "CONTCAR")
-
 
 def is_crystal(text: str) -> bool:
     """Whether an argument names a file that holds a crystal, by its ending."""
-    path = Path(text)
-    return path.is_file() and (path.suffix.lower() in _CRYSTALS or path.name.startswith(_VASP))
+    from ..engine.crystal_file import is_crystal_name
+
+    return Path(text).is_file() and is_crystal_name(text)
 
 
 def structure_node(text: str) -> StructureData:

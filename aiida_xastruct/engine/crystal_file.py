@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
-
-from pymatgen.core import Structure
+from typing import TYPE_CHECKING, Any
 
 from .errors import StructureError
-from .structure import check_structure
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 #: Bytes of a file of one crystal at most.
 MAX_BYTES = 50_000_000
@@ -19,6 +19,15 @@ XYZ = (".xyz", ".extxyz")
 
 POSCAR = (".poscar", ".vasp")
 
+#: Endings of files that hold a crystal, and the names that VASP gives them.
+ENDINGS = (".cif", ".mcif", ".cssr", ".xsf", *XYZ, *POSCAR)
+VASP = ("POSCAR", "CONTCAR")
+
+
+def is_crystal_name(name: str) -> bool:
+    """Whether a file of this name holds a crystal."""
+    return Path(name).suffix.lower() in ENDINGS or Path(name).name.startswith(VASP)
+
 
 def read_crystal(path: Path) -> Structure:
     """The crystal in a file, checked.
@@ -26,6 +35,8 @@ def read_crystal(path: Path) -> Structure:
     Raises:
         StructureError: if it does not exist, cannot be read, has no cell, or holds what cannot be answered for.
     """
+    from .structure import check_structure
+
     if not path.is_file():
         raise StructureError(f"{path} does not exist; give the path of a CIF or POSCAR.")
     if path.stat().st_size > MAX_BYTES:
@@ -44,6 +55,8 @@ def read_crystal(path: Path) -> Structure:
 
 
 def _read(path: Path) -> Structure:
+    from pymatgen.core import Structure
+
     if path.suffix.lower() in POSCAR:
         return Structure.from_str(path.read_text(), fmt="poscar")
     if path.suffix.lower() not in XYZ:

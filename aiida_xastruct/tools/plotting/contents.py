@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,52 +26,74 @@ _MOST_NETWORKS = 3
 _K_STEP, _K_LEAST, _K_MOST = 0.05, 1.0, 16.0
 
 
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A spectrum to draw.
+
+    Attributes:
+        label: what the legend calls it.
+        spectrum: of any method.
+        band: (n, 2) limits that hold the whole spectrum, in the unit of mu; None where nothing says.
+        point_band: (n, 2) limits that hold single points; None where nothing says.
+    """
+
+    label: str
+    spectrum: Spectrum
+    band: Array | None = None
+    point_band: Array | None = None
+
+    @property
+    def bands(self) -> list[tuple[str, Array, float]]:
+        """Label, limits (n, 2) and opacity of the bands, the widest first."""
+        found = (("90 % band, whole spectrum", self.band, 0.15), ("90 % band, single points", self.point_band, 0.3))
+        return [(label, limits, opacity) for label, limits, opacity in found if limits is not None]
+
+
 def of_spectra(nodes: Sequence[SpectrumData], kind: str = "") -> Figure:
+    """A figure of one or more stored spectra; see `of_curves`."""
+    return of_curves([Curve(name_of(node), node.to_engine(), node.band, node.point_band) for node in nodes], kind)
+
+
+def of_curves(curves: Sequence[Curve], kind: str = "") -> Figure:
     """A figure of one or more spectra.
 
     Args:
-        nodes: spectra of one absorber.
+        curves: spectra of one absorber.
         kind: one of `KINDS`; mu for XANES and chi for EXAFS if empty.
 
     Raises:
         SpectrumError: for an unknown kind, no spectra, several absorbers, or spectra that end too early for it.
     """
-    if not nodes:
+    if not curves:
         raise SpectrumError("there is nothing to draw; give at least one spectrum.")
     if kind and kind not in KINDS:
         raise SpectrumError(f"{kind!r} is no kind of figure; use one of {', '.join(KINDS)}.")
-    absorbers = {f"{node.absorber} {node.edge}" for node in nodes}
+    absorbers = {f"{curve.spectrum.absorber} {curve.spectrum.edge}" for curve in curves}
     if len(absorbers) > 1:
         raise SpectrumError(f"the spectra are of {' and '.join(sorted(absorbers))}; draw those of one absorber and edge together.")
-    chosen = kind or ("chi" if all(node.kind == "EXAFS" for node in nodes) else "mu")
+    chosen = kind or ("chi" if all(curve.spectrum.kind == "EXAFS" for curve in curves) else "mu")
     draw = {"mu": _mu, "chi": _chi, "transform": _transform}[chosen]
-    return draw(nodes, absorbers.pop())
+    return draw(curves, absorbers.pop())
 
 
 def name_of(node: SpectrumData) -> str:
-    """What a legend calls a spectrum."""
+    """What a legend calls a stored spectrum."""
     method = {"ml": "model", "feff": "FEFF", "xspectra": "XSpectra", "measured": "measured"}[node.method]
     facts = ", ".join([method, *([str(node.pk)] if node.is_stored else [])])
     return f"{node.label} ({facts})" if node.label else facts
 
 
-def _bands_of(node: SpectrumData) -> list[tuple[str, Array, float]]:
-    """Label, limits (n, 2) and opacity of the bands of a spectrum, the widest first."""
-    found = (("90 % band, whole spectrum", node.band, 0.15), ("90 % band, single points", node.point_band, 0.3))
-    return [(label, limits, opacity) for label, limits, opacity in found if limits is not None]
-
-
-def _mu(nodes: Sequence[SpectrumData], what: str) -> Figure:
+def _mu(curves: Sequence[Curve], what: str) -> Figure:
     lines, bands = [], []
-    for node in nodes:
-        spectrum = node.to_engine()
+    for curve in curves:
+        spectrum = curve.spectrum
         try:
             flat = flatten(spectrum)
         except SpectrumError:  # too short to be normalised: shown as it is
             flat = spectrum
-        lines.append(Line(name_of(node), flat.energy, flat.mu, "points" if node.method == "measured" and len(flat) < 60 else "solid"))
+        lines.append(Line(curve.label, flat.energy, flat.mu, "points" if spectrum.method == "measured" and len(flat) < 60 else "solid"))
         bands += [
-            Band(label, spectrum.energy, limits[:, 0], limits[:, 1], len(lines) - 1, opacity) for label, limits, opacity in _bands_of(node)
+            Band(label, spectrum.energy, limits[:, 0], limits[:, 1], len(lines) - 1, opacity) for label, limits, opacity in curve.bands
         ]
     return Figure(
         f"{what}, normalised absorption",
@@ -89,17 +112,17 @@ def _weighted(spectrum: Spectrum) -> tuple[Array, Array]:
     return grid, np.interp(grid, k, chi, left=0.0)
 
 
-def _chi(nodes: Sequence[SpectrumData], what: str) -> Figure:
+def _chi(curves: Sequence[Curve], what: str) -> Figure:
     lines, bands = [], []
-    for node in nodes:
-        spectrum = node.to_engine()
+    for curve in curves:
+        spectrum = curve.spectrum
         k, chi = _weighted(spectrum)
         inner = k >= max(_K_LEAST, float(energy_to_k(spectrum.energy[:1] - find_e0(spectrum))[0]))  # a model's begins later
-        lines.append(Line(name_of(node), k[inner], (k**2 * chi)[inner]))
+        lines.append(Line(curve.label, k[inner], (k**2 * chi)[inner]))
         own = energy_to_k(spectrum.energy - find_e0(spectrum))
         seen = own >= _K_LEAST
         background = np.ones(len(spectrum)) if spectrum.mu0 is None else spectrum.mu0  # of a model's flat spectrum it is one
-        for label, limits, opacity in _bands_of(node):
+        for label, limits, opacity in curve.bands:
             low, high = (((limits[:, side] / background - 1.0) * own**2)[seen] for side in (0, 1))
             bands.append(Band(label, own[seen], low, high, len(lines) - 1, opacity))
     return Figure(
@@ -112,12 +135,12 @@ def _chi(nodes: Sequence[SpectrumData], what: str) -> Figure:
     )
 
 
-def _transform(nodes: Sequence[SpectrumData], what: str) -> Figure:
+def _transform(curves: Sequence[Curve], what: str) -> Figure:
     lines = []
-    for node in nodes:
-        found = fourier_transform(*_weighted(node.to_engine()))
+    for curve in curves:
+        found = fourier_transform(*_weighted(curve.spectrum))
         near = found.r <= 6.0
-        lines.append(Line(f"{name_of(node)}, k {found.k_range[0]:g} to {found.k_range[1]:.1f}", found.r[near], np.abs(found.chi_r)[near]))
+        lines.append(Line(f"{curve.label}, k {found.k_range[0]:g} to {found.k_range[1]:.1f}", found.r[near], np.abs(found.chi_r)[near]))
     return Figure(
         f"{what}, Fourier transform",
         f"Magnitude of the Fourier transform of k squared chi of the {what} edge against distance, not corrected for the phase.",

@@ -1,0 +1,1 @@
+"""The explorer: a local web page on crystals, spectra, screenings and provenance, by NiceGUI (the extra `explore`)."""

@@ -1,0 +1,167 @@
+"""What all pages have: the bar with the other pages, light and dark, and how a failure is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from nicegui import ui
+
+from ...engine.errors import XastructError
+from ...tools.plotting.figure import Figure
+from ...tools.plotting.screen import draw
+from ..app import Explorer
+
+LOGGER = logging.getLogger(__name__)
+
+#: Address, name and icon of each page.
+PAGES = (
+    ("/crystal", "Crystal to spectrum", "grain"),
+    ("/spectrum", "Spectrum to structure", "show_chart"),
+    ("/screening", "Screening", "table_view"),
+    ("/provenance", "Provenance", "account_tree"),
+    ("/jobs", "Jobs", "pending_actions"),
+)
+
+#: Colours that stand out enough from the ground in light and in dark (WCAG 2, contrast 4.5).
+_COLOURS = {"primary": "#1f5f99", "negative": "#b3261e", "positive": "#1b6e3c", "warning": "#8a5a00"}
+
+_STYLE = """
+.nicegui-content { align-items: stretch; max-width: 1500px; margin: 0 auto; width: 100%; }
+.page-link { color: white; text-decoration: none; padding: 4px 10px; border-radius: 6px; }
+.page-link:hover, .page-link[aria-current=page] { background: rgba(255, 255, 255, 0.22); }
+:focus-visible { outline: 3px solid #e69f00 !important; outline-offset: 2px; }
+.body--dark a:not(.page-link) { color: #8ec5ff; }
+.node-link { font-family: monospace; }
+"""
+
+
+@contextmanager
+def frame(explorer: Explorer, title: str) -> Iterator[None]:
+    """The frame of a page, into which the page is written.
+
+    Args:
+        explorer: what pages share.
+        title: heading of the page, one of `PAGES` or its own.
+    """
+    ui.colors(**_COLOURS)
+    ui.add_css(_STYLE)
+    ui.page_title(f"{title} - XAStruct")
+    dark = ui.dark_mode(None)
+    with ui.header().classes("items-center gap-1 py-1"):
+        for address, name, icon in PAGES:
+            with ui.link(target=address).classes("page-link flex items-center gap-1 no-wrap") as link:
+                ui.icon(icon).props("aria-hidden=true")
+                ui.label(name)
+            if name == title:
+                link.props("aria-current=page")
+        ui.space()
+        if explorer.read_only:
+            ui.label("read only").classes("text-sm px-2")
+        ui.button(icon="contrast", on_click=dark.toggle).props('flat color=white aria-label="light or dark"')
+    with ui.element("main").props("tabindex=-1").classes("w-full") as page:
+        ui.label(title).props("role=heading aria-level=1").classes("text-xl my-1")
+        yield
+    ui.skip_link("Skip to the page", target=page)
+
+
+def plot(figure: Figure | None = None) -> Any:
+    """A plotly figure on the page; empty until it gets one by `show`."""
+    element = ui.plotly(drawn(figure) if figure is not None else {"data": [], "layout": {}}).classes("w-full h-96")
+    if figure is not None:
+        element.props["aria-label"] = figure.description
+    element.props["role"] = "img"
+    return element
+
+
+def show(element: Any, figure: Figure) -> None:
+    """Put a figure in place of the one that is shown."""
+    element.props["aria-label"] = figure.description
+    element.update_figure(drawn(figure))
+
+
+def drawn(figure: Figure) -> dict[str, Any]:
+    """A figure as plotly.js takes it."""
+    return draw(figure) | {"config": {"displaylogo": False}}
+
+
+def facts_list(rows: Mapping[str, str]) -> None:
+    """Names and what is to be said of each."""
+    with ui.element("dl").classes("grid grid-cols-[auto_1fr] gap-x-4 w-full"):
+        for name, text in rows.items():
+            with ui.element("dt"):
+                ui.label(name).classes("font-bold")
+            with ui.element("dd").classes("break-words min-w-0"):
+                ui.label(text)
+
+
+def node_link(pk: int, what: str) -> Any:
+    """A link to the provenance of a node."""
+    return ui.link(f"{what} <{pk}>", f"/provenance?node={pk}").classes("node-link")
+
+
+@contextmanager
+def told(place: Any) -> Iterator[None]:
+    """Tell what goes wrong inside on the page, in a sentence.
+
+    Args:
+        place: a `message` of the page.
+    """
+    from aiida.common.exceptions import AiidaException
+
+    place.clear()
+    try:
+        yield
+    except (XastructError, AiidaException) as error:
+        say(place, str(error))
+    except Exception:
+        LOGGER.exception("the page met what it does not know")
+        say(place, "this went wrong in a way that was not foreseen; the terminal of `aiida-xastruct explore` shows how.")
+
+
+def message() -> Any:
+    """Where a page tells what is wrong; a screen reader reads it out when it comes."""
+    return ui.element("div").props("role=alert").classes("w-full")
+
+
+def say(place: Any, sentence: str) -> None:
+    """Show a sentence in a `message`."""
+    place.clear()
+    with place, ui.row().classes("items-center gap-2 text-negative border rounded p-2 w-full no-wrap"):
+        ui.icon("error").props("aria-hidden=true")
+        ui.label(sentence[:1].upper() + sentence[1:])
+
+
+def upload(what: str, most: int, endings: str, take: Callable[[str, bytes], Any], place: Any, *, multiple: bool = False) -> Any:
+    """A field that takes files, by dropping or choosing them.
+
+    Args:
+        what: its label.
+        most: bytes of a file at most; a browser is not even asked to send more.
+        endings: of files that are offered first, such as `.cif,.vasp`.
+        take: async; gets name and content of each file.
+        place: the `message` that says why a file was refused.
+        multiple: take several at once.
+    """
+
+    async def arrived(event: Any) -> None:
+        content = await event.file.read()
+        field.reset()
+        await take(event.file.name, content)
+
+    field = ui.upload(
+        label=what,
+        auto_upload=True,
+        multiple=multiple,
+        max_file_size=most,
+        on_upload=arrived,
+        on_rejected=partial(_refused, place, most),
+    )
+    return field.props(f'accept="{endings}" flat bordered').classes("w-full")
+
+
+def _refused(place: Any, most: int) -> None:
+    say(place, f"the file was refused: it is of another kind than this page reads, or has more than {most / 1e6:.0f} MB.")

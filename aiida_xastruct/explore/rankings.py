@@ -1,0 +1,123 @@
+"""Crystals of a stored screening ranked beside a measurement; every function here runs in AiiDA's thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..engine.errors import XastructError
+from ..tools.plotting.contents import Curve
+
+if TYPE_CHECKING:
+    from ..data.table import TableData
+    from ..engine.spectrum import Spectrum
+
+#: Screenings that are offered, the newest first.
+MOST_OFFERED = 50
+
+_COLUMNS = ("id", "formula", "absorber", "edge", "row", "e0", "method", "structure", "multiplicity", "chunk")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A crystal beside a measurement: its place, name and formula, how far its curve is, and the first row that is of it."""
+
+    rank: int
+    id: str
+    formula: str
+    distance: float
+    shift: float
+    row: int
+
+
+def offered(absorber: str, kind: str) -> dict[int, str]:
+    """Tables whose crystals may be ranked beside a spectrum of this absorber and kind: what they are called, by pk."""
+    from aiida.orm import QueryBuilder
+
+    from ..data.table import TableData
+
+    builder = QueryBuilder().append(TableData, filters={"attributes.kind": kind}, tag="table")
+    builder.add_projection("table", ["id", "label", "ctime", "attributes.absorbers", "attributes.n_structures"])
+    builder.order_by({"table": {"ctime": "desc"}})
+    found = {}
+    for pk, label, made, absorbers, count in builder.iterall():
+        if absorber in (absorbers or ()):
+            found[pk] = f"{label or 'screening'} <{pk}>, {count:,} crystals, {made:%Y-%m-%d %H:%M}"
+        if len(found) == MOST_OFFERED:
+            break
+    return found
+
+
+def rank(pk: int, target: Spectrum, kind: str, most: int) -> list[Ranked]:
+    """The crystals of a table that are most like a spectrum.
+
+    Args:
+        pk: of the table.
+        target: normalised.
+        kind: XANES or EXAFS.
+        most: crystals to give.
+
+    Raises:
+        XastructError: if the target covers too little, or the table lost its spectra.
+    """
+    from ..engine.ranking import distances, structure_means
+    from ..tools.rows import origin
+
+    table = _table(pk)
+    whole = table.read([name for name in _COLUMNS if name in table.column_names()]).to_pylist()
+    asked = (target.absorber, target.edge)
+    rows = [{**row, "number": n} for n, row in enumerate(whole) if row["row"] is not None and (row["absorber"], row["edge"]) == asked]
+    if not rows:
+        raise XastructError(f"the table <{pk}> has no spectrum of {target.absorber} {target.edge}; choose another.")
+    arrays: dict[Any, Any] = {}
+    crystals: dict[Any, int] = {}
+    first: list[dict[str, Any]] = []
+    for row in rows:
+        place = row["place"] = (row.get("chunk"), row["method"] == "feff")
+        if place not in arrays:
+            arrays[place] = origin(table, row)[0].get_array("mu")
+        row["crystal"] = crystals.setdefault((row.get("chunk"), row["structure"]), len(crystals))
+        if row["crystal"] == len(first):
+            first.append(row)
+    curves = np.array([arrays[row["place"]][row["row"]] for row in rows], dtype=np.float64)
+    weights = np.array([row["multiplicity"] for row in rows])
+    _, means = structure_means(np.array([row["crystal"] for row in rows]), weights, curves)
+    found = distances(target, means, kind)  # type: ignore[arg-type]
+    order = [int(index) for index in np.argsort(found.distance, kind="stable")[:most] if np.isfinite(found.distance[index])]
+    return [
+        Ranked(
+            place, str(first[index]["id"]), str(first[index].get("formula") or ""), float(found.distance[index]),
+            float(found.shift[index]), first[index]["number"],
+        )
+        for place, index in enumerate(order, start=1)
+    ]  # fmt: skip
+
+
+def row_curve(pk: int, number: int, label: str, like: Spectrum) -> Curve:
+    """The spectrum of a row to lay over a measurement, at energies from the measurement's E0."""
+    from ..engine.spectrum import find_e0
+    from ..tools.rows import curve
+
+    table = _table(pk)
+    energy, mu = curve(table, number)
+    e0 = find_e0(like)
+    plain: dict[str, Any] = {"method": "ml", "normalisation": "flat", "energy_reference": "feff", "mu0": None, "settings": {}}
+    return Curve(label, replace(like, energy=energy - float(table.get_row(number)["e0"]) + e0, mu=mu, e0=e0, **plain))
+
+
+def _table(pk: int) -> TableData:
+    """The table of a pk.
+
+    Raises:
+        XastructError: if the node is none.
+    """
+    from aiida.orm import load_node
+
+    from ..data.table import TableData
+
+    node = load_node(pk)
+    if not isinstance(node, TableData):
+        raise XastructError(f"<{pk}> is no table of spectra; choose another.")
+    return node
