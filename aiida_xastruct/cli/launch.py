@@ -91,8 +91,9 @@ def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
     Raises:
         XastructError: if an input is refused, or a signal stopped the run.
     """
-    from aiida.engine import run_get_node, submit
-    from aiida.manage import get_manager
+    from aiida.engine import submit
+
+    from ..tools.running import run_here
 
     _reports_to_standard_error()
     try:
@@ -101,16 +102,9 @@ def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:
             node = submit(builder)
             click.echo(f"submitted: {node.process_label} <{node.pk}>; `verdi process status {node.pk}` shows how it is doing.")
             return None, node
-        if get_manager().get_broker() is None:
-            # Without a broker a workflow learns by asking that its calculations have ended, by default once a minute.
-            get_manager().set_runner(get_manager().create_runner(poll_interval=1.0))
-        return run_get_node(builder)
+        return run_here(builder)
     except ValueError as error:
         raise XastructError(_AIIDA_PREFIX.sub("", str(error).strip())) from error
-    except Exception as error:
-        if type(error).__name__ != "KilledError":  # plumpy's: a signal ended what ran
-            raise
-        raise XastructError("the run was stopped; begin it again.") from error
 
 
 def _reports_to_standard_error() -> None:

@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Bytes of one upload, head and form fields included.
-MAX_UPLOAD = 60_000_000
+#: Bytes of a file that a page takes, and of one upload, head and form fields included.
+MAX_FILE, MAX_UPLOAD = 50_000_000, 60_000_000
 
 #: What a browser is told to load from nowhere but here; NiceGUI's own scripts are inline and compile templates.
 _POLICY = "; ".join(
@@ -104,7 +104,10 @@ class Guard:
         try:
             await self.app(scope, _limited(receive), _with_headers(send))
         except TooMuchError:
-            await _said(413, f"the file has more than {MAX_UPLOAD / 1e6:.0f} MB; cut it down.")(scope, receive, send)
+            await _said(413, f"the file has more than {MAX_FILE / 1e6:.0f} MB; cut it down.")(scope, receive, send)
+        except RuntimeError as error:
+            if str(error) != "No response returned.":  # what Starlette says where a browser has left in the meantime
+                raise
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """What is answered instead; None for what may pass."""
@@ -114,7 +117,7 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc not in self.door.hosts:
             return _said(403, "another web page asked for this; open the explorer itself.")
         if not _short_enough(headers):
-            return _said(413, f"the file has more than {MAX_UPLOAD / 1e6:.0f} MB; cut it down.")
+            return _said(413, f"the file has more than {MAX_FILE / 1e6:.0f} MB; cut it down.")
         if self.door.opens(_cookie(headers, self.door.cookie)):
             return None
         query = parse_qsl(scope.get("query_string", b"").decode("latin-1"))

@@ -119,7 +119,7 @@ class Jobs:
         return await (await self.start(title, arguments)).result()
 
     async def stop(self, job: Job) -> None:
-        """End a job as Ctrl-C would: AiiDA kills its processes, and what they run.
+        """End a job, the processes of AiiDA in it, and what they run.
 
         Raises:
             XastructError: in read-only mode.
@@ -179,7 +179,7 @@ async def _stop(job: Job) -> None:
     if process is None or job.state != "running":
         return
     job.state, job.failure = "stopped", f"{job.title} was stopped."
-    for sign in (signal.SIGINT, signal.SIGKILL):
+    for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with contextlib.suppress(asyncio.TimeoutError):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.errors import XastructError
+from ..engine.spectrum import find_e0
 from ..tools.plotting.contents import Curve
+from .screenings import row_spectrum, table_of
 
 if TYPE_CHECKING:
-    from ..data.table import TableData
     from ..engine.spectrum import Spectrum
 
 #: Screenings that are offered, the newest first.
@@ -65,7 +66,7 @@ def rank(pk: int, target: Spectrum, kind: str, most: int) -> list[Ranked]:
     from ..engine.ranking import distances, structure_means
     from ..tools.rows import origin
 
-    table = _table(pk)
+    table = table_of(pk)
     whole = table.read([name for name in _COLUMNS if name in table.column_names()]).to_pylist()
     asked = (target.absorber, target.edge)
     rows = [{**row, "number": n} for n, row in enumerate(whole) if row["row"] is not None and (row["absorber"], row["edge"]) == asked]
@@ -97,27 +98,6 @@ def rank(pk: int, target: Spectrum, kind: str, most: int) -> list[Ranked]:
 
 def row_curve(pk: int, number: int, label: str, like: Spectrum) -> Curve:
     """The spectrum of a row to lay over a measurement, at energies from the measurement's E0."""
-    from ..engine.spectrum import find_e0
-    from ..tools.rows import curve
-
-    table = _table(pk)
-    energy, mu = curve(table, number)
-    e0 = find_e0(like)
-    plain: dict[str, Any] = {"method": "ml", "normalisation": "flat", "energy_reference": "feff", "mu0": None, "settings": {}}
-    return Curve(label, replace(like, energy=energy - float(table.get_row(number)["e0"]) + e0, mu=mu, e0=e0, **plain))
-
-
-def _table(pk: int) -> TableData:
-    """The table of a pk.
-
-    Raises:
-        XastructError: if the node is none.
-    """
-    from aiida.orm import load_node
-
-    from ..data.table import TableData
-
-    node = load_node(pk)
-    if not isinstance(node, TableData):
-        raise XastructError(f"<{pk}> is no table of spectra; choose another.")
-    return node
+    own = row_spectrum(table_of(pk), number)
+    shift = find_e0(like) - find_e0(own)
+    return Curve(label, replace(own, energy=own.energy + shift, e0=find_e0(like)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ from ..engine.structure import atomic_numbers
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-_CHOSEN = "#e69f00"
+#: Colour of the mark around the absorber, and radius of a ball over the covalent one.
+_CHOSEN, _SIZE = "#e69f00", 0.55
 
 
 class CrystalView:
     """The drawing of one crystal, by three.js as NiceGUI has it."""
 
-    def __init__(self, on_choose: Callable[[int], Any]) -> None:
+    def __init__(self, on_choose: Callable[[int], Awaitable[None]]) -> None:
         """Make an empty drawing.
 
         Args:
@@ -34,10 +35,10 @@ class CrystalView:
             'role=img aria-label="the crystal; choose a site in the list beside it"'
         )
 
-    def _clicked(self, event: Any) -> None:
+    async def _clicked(self, event: Any) -> None:
         for hit in event.hits:
             if hit.object_name.startswith("site "):
-                self._on_choose(int(hit.object_name.removeprefix("site ")))
+                await self._on_choose(int(hit.object_name.removeprefix("site ")))
                 return
 
     def draw(self, structure: Structure, chosen: int, most: int) -> None:
@@ -55,11 +56,11 @@ class CrystalView:
                 self.scene.line(list(start - centre), list(end - centre)).material("#8a949e")
             for site in near:
                 red, green, blue = (round(255 * float(part)) for part in jmol_colors[numbers[site]])
-                ball = self.scene.sphere(0.45 * float(covalent_radii[numbers[site]]))
+                ball = self.scene.sphere(_SIZE * float(covalent_radii[numbers[site]]))
                 ball.material(f"#{red:02x}{green:02x}{blue:02x}").move(*(places[site] - centre)).with_name(f"site {site}")
                 self._atoms.append((int(site), ball))
         self.choose(structure, chosen)
-        reach = float(np.linalg.norm(structure.lattice.matrix.sum(axis=0))) + 4.0
+        reach = 0.45 * float(np.linalg.norm(structure.lattice.matrix, axis=1).sum()) / 3**0.5 + 2.5
         self.scene.move_camera(x=0.75 * reach, y=-0.75 * reach, z=0.45 * reach, look_at_x=0, look_at_y=0, look_at_z=0, duration=0)
 
     def choose(self, structure: Structure, site: int) -> None:
@@ -70,7 +71,7 @@ class CrystalView:
             self._halo.delete()
         centre = structure.lattice.get_cartesian_coords([0.5, 0.5, 0.5])
         with self.scene:
-            self._halo = self.scene.sphere(0.58 * float(covalent_radii[structure[site].specie.Z])).material(_CHOSEN, 0.45)
+            self._halo = self.scene.sphere(1.3 * _SIZE * float(covalent_radii[structure[site].specie.Z])).material(_CHOSEN, 0.45)
             self._halo.move(*(structure.cart_coords[site] - centre))
 
     def move(self, structure: Structure, chosen: int) -> None:

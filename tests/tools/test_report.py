@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiida.orm import Dict, Int, SinglefileData, StructureData
+from browser import CHROMIUM, chromium
 from click.testing import CliRunner
 from pymatgen.core import Lattice, Structure
 
@@ -24,15 +22,6 @@ from aiida_xastruct.tools.report.page import render
 pytestmark = pytest.mark.usefixtures("aiida_profile_clean")
 
 GOETHITE = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
-
-#: Debian's Chromium, where it is installed.
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-#: As the machines of this project need it, whose network is closed.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture
@@ -51,17 +40,6 @@ def inference(measured: Any) -> Any:
     from aiida_xastruct.workflows.infer import InferWorkChain
 
     return run_get_node(InferWorkChain.get_builder_for(measured, None, None, None))[1]
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Debian's Chromium, driven by playwright, whose event loop lets AiiDA run nothing meanwhile."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def test_a_report_says_what_was_asked_and_answered(inference: Any) -> None:

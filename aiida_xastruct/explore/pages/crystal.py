@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
-from ...engine.crystal_file import ENDINGS, MAX_BYTES
+from ...engine.crystal_file import ENDINGS
 from ...tools.plotting.contents import Curve, of_curves
 from ..app import Explorer
 from ..crystals import MOST_DRAWN, MOST_MOVE, MOST_STRAIN, Change, Crystal, changed, first_absorber, predict, read
@@ -39,7 +39,7 @@ class CrystalPage:
         self.feff: dict[tuple[int, str, Change], Curve] = {}
         self._wanted = self._busy = False
         self.problem = message()
-        upload("Drop a crystal (CIF, POSCAR, extended xyz)", MAX_BYTES, ",".join(ENDINGS), self.take, self.problem)
+        upload("Drop a crystal (CIF, POSCAR, extended xyz)", ",".join(ENDINGS), self.take, self.problem)
         self.panel = ui.row().classes("w-full gap-4 items-start")
 
     def _build(self, crystal: Crystal) -> None:

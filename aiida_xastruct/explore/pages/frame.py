@@ -14,6 +14,7 @@ from ...engine.errors import XastructError
 from ...tools.plotting.figure import Figure
 from ...tools.plotting.screen import draw
 from ..app import Explorer
+from ..guard import MAX_FILE
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,11 +30,20 @@ PAGES = (
 #: Colours that stand out enough from the ground in light and in dark (WCAG 2, contrast 4.5).
 _COLOURS = {"primary": "#1f5f99", "negative": "#b3261e", "positive": "#1b6e3c", "warning": "#8a5a00"}
 
+#: Head of a field for files.
+_CHOOSE = """
+<div class="row items-center no-wrap q-pa-sm q-gutter-sm">
+  <q-btn outline no-caps icon="upload_file" label="Choose" @click="props.pickFiles"><q-uploader-add-trigger /></q-btn>
+  <div class="col">LABEL</div>
+</div>
+"""
+
 _STYLE = """
 .nicegui-content { align-items: stretch; max-width: 1500px; margin: 0 auto; width: 100%; }
 .page-link { color: white; text-decoration: none; padding: 4px 10px; border-radius: 6px; }
 .page-link:hover, .page-link[aria-current=page] { background: rgba(255, 255, 255, 0.22); }
 :focus-visible { outline: 3px solid #e69f00 !important; outline-offset: 2px; }
+a:not(.page-link) { color: #1f5f99; }
 .body--dark a:not(.page-link) { color: #8ec5ff; }
 .node-link { font-family: monospace; }
 """
@@ -62,7 +72,7 @@ def frame(explorer: Explorer, title: str) -> Iterator[None]:
         if explorer.read_only:
             ui.label("read only").classes("text-sm px-2")
         ui.button(icon="contrast", on_click=dark.toggle).props('flat color=white aria-label="light or dark"')
-    with ui.element("main").props("tabindex=-1").classes("w-full") as page:
+    with ui.column().classes("w-full gap-2") as page:
         ui.label(title).props("role=heading aria-level=1").classes("text-xl my-1")
         yield
     ui.skip_link("Skip to the page", target=page)
@@ -132,15 +142,14 @@ def say(place: Any, sentence: str) -> None:
     place.clear()
     with place, ui.row().classes("items-center gap-2 text-negative border rounded p-2 w-full no-wrap"):
         ui.icon("error").props("aria-hidden=true")
-        ui.label(sentence[:1].upper() + sentence[1:])
+        ui.label(sentence)
 
 
-def upload(what: str, most: int, endings: str, take: Callable[[str, bytes], Any], place: Any, *, multiple: bool = False) -> Any:
+def upload(what: str, endings: str, take: Callable[[str, bytes], Any], place: Any, *, multiple: bool = False) -> Any:
     """A field that takes files, by dropping or choosing them.
 
     Args:
         what: its label.
-        most: bytes of a file at most; a browser is not even asked to send more.
         endings: of files that are offered first, such as `.cif,.vasp`.
         take: async; gets name and content of each file.
         place: the `message` that says why a file was refused.
@@ -156,12 +165,14 @@ def upload(what: str, most: int, endings: str, take: Callable[[str, bytes], Any]
         label=what,
         auto_upload=True,
         multiple=multiple,
-        max_file_size=most,
+        max_file_size=MAX_FILE,
         on_upload=arrived,
-        on_rejected=partial(_refused, place, most),
+        on_rejected=partial(_refused, place),
     )
+    # Quasar's own button has no name that a screen reader could read.
+    field.add_slot("header", _CHOOSE.replace("LABEL", what))
     return field.props(f'accept="{endings}" flat bordered').classes("w-full")
 
 
-def _refused(place: Any, most: int) -> None:
-    say(place, f"the file was refused: it is of another kind than this page reads, or has more than {most / 1e6:.0f} MB.")
+def _refused(place: Any) -> None:
+    say(place, f"the file was refused: it is of another kind than this page reads, or has more than {MAX_FILE / 1e6:.0f} MB.")

@@ -23,7 +23,9 @@ def register(explorer: Explorer) -> None:
     @ui.page("/jobs")
     async def jobs() -> None:
         with frame(explorer, "Jobs"):
-            await JobsPage(explorer).start()
+            page = JobsPage(explorer)
+            await ui.context.client.connected()
+            await page.start()
 
 
 class JobsPage:

@@ -9,7 +9,6 @@ from nicegui import ui
 
 from ...calculations.functions.infer_local_structure import describe
 from ...engine.errors import SpectrumError
-from ...engine.readers.text import MAX_BYTES
 from ...engine.spectrum import Spectrum, flatten, tabulated_edge
 from ...tools.plotting.contents import Curve, of_answer, of_curves
 from ...tools.plotting.figure import Figure, Line
@@ -51,7 +50,7 @@ class SpectrumPage:
         self.shown: tuple[Spectrum, str] | None = None
         self._wanted = self._busy = self._silent = False
         self.problem = message()
-        upload("Drop a spectrum, or scans of one sample (XDI, columns, NeXus, Athena, FEFF)", MAX_BYTES, _ENDINGS, self.take, self.problem)
+        upload("Drop a spectrum, or scans of one sample (XDI, columns, NeXus, Athena, FEFF)", _ENDINGS, self.take, self.problem)
         with ui.row().classes("w-full items-center gap-3"):
             self.absorber = ui.input("Absorber, where the file does not say").classes("w-72")
             self.edge = ui.input("Edge, where the file does not say").classes("w-72")
@@ -113,6 +112,7 @@ class SpectrumPage:
             self.keep_button = keep
             self.links = ui.row().classes("gap-3")
             ui.label("Crystals that fit").props("role=heading aria-level=2").classes("text-lg")
+            self.ranking_problem = message()
             self.screening = ui.select({}, label="Screening", on_change=self._rank).classes("w-full")
             self.candidates = ui.column().classes("w-full")
 
@@ -295,7 +295,7 @@ class SpectrumPage:
         if self.shown is None:
             return
         spectrum, kind = self.shown
-        with told(self.problem):
+        with told(self.ranking_problem):
             found = await self.explorer.profile(offered, spectrum.absorber, kind)
             self.candidates.clear()
             self.screening.set_options(found, value=None)
@@ -308,7 +308,7 @@ class SpectrumPage:
             return
         spectrum, kind = self.shown
         pk = int(self.screening.value)
-        with told(self.problem):
+        with told(self.ranking_problem):
             rows = await self.explorer.profile(rank, pk, spectrum, kind, _MOST_RANKED)
             names = {"rank": "rank", "id": "crystal", "formula": "formula", "distance": "distance", "shift": "shift (eV)", "row": "row"}
             self.candidates.clear()
@@ -326,7 +326,7 @@ class SpectrumPage:
         """Lay a candidate over the measurement."""
         if self.shown is None:
             return
-        with told(self.problem):
+        with told(self.ranking_problem):
             beside = None
             if selection:
                 row = selection[0]

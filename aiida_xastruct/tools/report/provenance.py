@@ -17,8 +17,9 @@ GAP = (50, 16)
 
 @dataclass(frozen=True)
 class Box:
-    """A node in the drawing: its place in pixels, two lines of text, and whether it is a process."""
+    """A node in the drawing: its pk, its place in pixels, two lines of text, and whether it is a process."""
 
+    pk: int
     x: int
     y: int
     title: str
@@ -76,7 +77,7 @@ def graph_of(node: Node) -> Graph:
         x, y = (column[pk] - first) * (BOX[0] + GAP[0]), row * (BOX[1] + GAP[1])
         process = isinstance(own, ProcessNode)
         title = str(own.process_label) if isinstance(own, ProcessNode) else type(own).__name__
-        boxes[pk] = Box(x, y, title, f"{pk} {own.label}".strip(), process)
+        boxes[pk] = Box(pk, x, y, title, f"{pk} {own.label}".strip(), process)
     middle = BOX[1] // 2
     arrows = [
         (boxes[a].x + BOX[0], boxes[a].y + middle, boxes[b].x, boxes[b].y + middle)

@@ -1,0 +1,277 @@
+"""The pages in a real browser, as somebody uses them who would rather look than read."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import CHROMIUM
+from explorer_server import Server, explorer
+from pymatgen.core import Lattice, Structure
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine; install Debian's package chromium")
+
+GOETHITE = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
+
+#: Milliseconds that an answer may take on a busy machine; how long it does take is a benchmark.
+PATIENCE = 90_000
+
+SAYS = "(words) => document.querySelector('main').innerText.includes(words)"
+
+
+def drop(page: Any, path: Path) -> None:
+    """Give a file to the page's field."""
+    page.set_input_files("input[type=file]", str(path))
+
+
+def wait(page: Any, words: str) -> None:
+    """Return when the page says so."""
+    page.wait_for_function(SAYS, arg=words, timeout=PATIENCE)
+
+
+def curve(page: Any, number: int = 0) -> list[float]:
+    """Ordinates of the last line of a plot."""
+    drawn(page, number)
+    js = "(n) => { const plot = document.querySelectorAll('.js-plotly-plot')[n]; return plot.data.filter(t => t.line?.color).at(-1).y }"
+    return list(page.evaluate(js, number))
+
+
+def drawn(page: Any, number: int) -> None:
+    """Return when a plot has lines."""
+    js = "(n) => document.querySelectorAll('.js-plotly-plot')[n]?.data?.some(trace => trace.line?.color)"
+    page.wait_for_function(js, arg=number, timeout=PATIENCE)
+
+
+def names(page: Any, number: int = 0) -> list[str]:
+    """What the legend of a plot says of its lines."""
+    drawn(page, number)
+    js = "(n) => document.querySelectorAll('.js-plotly-plot')[n].data.filter(trace => trace.line?.color).map(trace => trace.name)"
+    return list(page.evaluate(js, number))
+
+
+def test_a_crystal_becomes_a_spectrum_of_the_site_that_is_clicked(page: Any, server: Server, rocksalt: Path) -> None:
+    page.goto(server.address("/crystal"))
+    drop(page, rocksalt)
+    wait(page, "Mg 0, one of 4 alike, K edge")
+    assert names(page) == ["model, Mg 0"]
+    magnesium = curve(page)
+    # The drawing is beside the list; a click on the canvas finds the site under the pointer.
+    canvas = page.locator("canvas").first
+    box = canvas.bounding_box()
+    page.wait_for_timeout(1500)
+    for x, y in ((x, y) for y in np.linspace(0.2, 0.8, 13) for x in np.linspace(0.25, 0.75, 13)):
+        canvas.click(position={"x": float(x * box["width"]), "y": float(y * box["height"])})
+        if "O 4" in page.locator("main").inner_text() or re.search(r"Absorber\s+O \d", page.locator("main").inner_text()):
+            break
+        page.wait_for_timeout(50)
+    wait(page, "one of 4 alike, K edge")
+    page.wait_for_function("() => /Absorber\\s+O \\d/.test(document.querySelector('main').innerText)", timeout=PATIENCE)
+    assert curve(page) != magnesium
+    page.get_by_role("button", name="EXAFS").click()
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot').layout.title.text.endsWith('EXAFS')", timeout=PATIENCE)
+
+
+def test_a_strain_by_keyboard_moves_the_spectrum_and_is_taken_back(page: Any, server: Server, rocksalt: Path) -> None:
+    page.goto(server.address("/crystal"))
+    drop(page, rocksalt)
+    wait(page, "Mg 0, one of 4 alike, K edge")
+    before = curve(page)
+    slider = page.get_by_role("slider", name="Strain of the cell (%)")
+    slider.locator("[tabindex='0']").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "(before) => JSON.stringify(document.querySelector('.js-plotly-plot').data.at(-1).y) != before",
+        arg=page.evaluate("JSON.stringify(document.querySelector('.js-plotly-plot').data.at(-1).y)") if curve(page) == before else "",
+        timeout=PATIENCE,
+    )
+    wait(page, "+1.00")
+    page.wait_for_timeout(500)
+    strained = curve(page)
+    assert np.abs(np.subtract(strained, before)).max() > 0.002
+    page.get_by_role("button", name="As it was").click()
+    wait(page, "+0.00")
+    page.wait_for_timeout(1000)
+    assert curve(page) == before
+
+
+def test_feff_is_asked_from_the_page_and_every_node_is_linked(page: Any, server: Server, rocksalt: Path) -> None:
+    page.goto(server.address("/crystal"))
+    drop(page, rocksalt)
+    wait(page, "Mg 0, one of 4 alike, K edge")
+    page.get_by_role("button", name="EXAFS").click()
+    page.get_by_role("button", name="Check by FEFF").click()
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot').data.some(t => /FEFF/.test(t.name))", timeout=10 * PATIENCE)
+    assert len(names(page)) == 2
+    links = page.locator("main a.node-link")
+    assert {text.split(" <")[0] for text in links.all_inner_texts()} == {
+        f"FEFF: {name}" for name in ("structure", "spectrum", "answer", "process")
+    }
+    page.goto(server.address("/jobs"))
+    wait(page, "FEFF of Mg 0, one of 4 alike EXAFS in periclase.cif")
+    wait(page, "done")
+
+
+def test_a_measurement_is_inferred_and_its_handles_move_the_answer(page: Any, server: Server) -> None:
+    page.goto(server.address("/spectrum"))
+    drop(page, GOETHITE)
+    wait(page, "the files do not say which element absorbs")
+    page.get_by_label("Absorber, where the file does not say").fill("Fe")
+    page.get_by_role("button", name="Read again").click()
+    wait(page, "Mean distance")
+    text = page.locator("main").inner_text()
+    assert re.search(r"Neighbours\s+O \(0\.\d+\)", text)
+    assert "Known to the models" in text
+    distance = re.search(r"Mean distance\s+([\d.]+) angstrom", text)
+    assert distance is not None
+    assert 1.9 < float(distance[1]) < 2.15
+    # A handle of the plot is dragged: E0 follows, and the answer.
+    plot = page.locator(".js-plotly-plot").first
+    place = page.evaluate(
+        "() => { const plot = document.querySelector('.js-plotly-plot'), area = plot.querySelector('.nsewdrag').getBoundingClientRect();"
+        " const axis = plot._fullLayout.xaxis; return {x: area.x + axis.d2p(plot.layout.shapes[2].x0), y: area.y + area.height / 2} }"
+    )
+    plot.scroll_into_view_if_needed()
+    before = page.get_by_label("E0 (eV)").input_value()
+    page.mouse.move(place["x"], place["y"])
+    page.mouse.down()
+    page.mouse.move(place["x"] + 6, place["y"], steps=6)
+    page.mouse.up()
+    page.wait_for_function("(before) => document.querySelector('[aria-label=\"E0 (eV)\"]').value != before", arg=before, timeout=PATIENCE)
+    page.wait_for_function(f"() => !document.querySelector('main').innerText.includes('{distance[1]} angstrom')", timeout=PATIENCE)
+    page.get_by_role("button", name="As models see it").click()
+    wait(page, f"{distance[1]} angstrom")
+
+
+def test_a_measurement_is_kept_with_its_normalisation(page: Any, server: Server) -> None:
+    page.goto(server.address("/spectrum"))
+    page.get_by_label("Absorber, where the file does not say").fill("Fe")
+    drop(page, GOETHITE)
+    wait(page, "Mean distance")
+    shown = re.search(r"Mean distance\s+([\d.]+) angstrom", page.locator("main").inner_text())
+    assert shown is not None
+    page.get_by_role("button", name="Keep with provenance").click()
+    page.wait_for_function("() => document.querySelectorAll('main a.node-link').length == 3", timeout=5 * PATIENCE)
+    pks = [int(text.split("<")[1].rstrip(">")) for text in page.locator("main a.node-link").all_inner_texts()]
+    rows = server.command("query", "neighbours", "Fe")
+    stored = [row for row in rows if pks[0] in row.values()]
+    assert stored, rows
+    assert any(f"{value:.3f}" == shown[1] for row in stored for value in row.values() if isinstance(value, float))
+
+
+def bad_files(folder: Path) -> dict[str, tuple[str, bytes | int, str]]:
+    """Page, content (or a length of nothing) and what is said, by file name."""
+    cell = Structure(Lattice.cubic(4.0), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]])
+    disordered = str(cell.to(fmt="cif")).encode()
+    near = str(Structure(Lattice.cubic(4.0), ["Fe", "Fe"], [[0, 0, 0], [0.02, 0, 0]]).to(fmt="cif")).encode()
+    energy = np.arange(7000.0, 7400.0, 2.0)
+    columns = "# energy mu\n" + "\n".join(f"{e:.1f} {{}}" for e in energy)
+    flat, nothing = columns.replace("{}", "1.0"), columns.replace("{}", "nan")
+    html = b"<html><script>alert(1)</script></html>"
+    return {
+        "empty.cif": ("/crystal", b"", "empty.cif is empty"),
+        "binary.cif": ("/crystal", os.urandom(20_000), "binary.cif cannot be read"),
+        "page.cif": ("/crystal", html, "page.cif cannot be read"),
+        "bomb.cif": ("/crystal", gzip.compress(b"0" * 100_000_000), "bomb.cif cannot be read"),
+        "huge.cif": ("/crystal", 200_000_000, "the file was refused"),
+        "nocell.cif": ("/crystal", b"data_x\nloop_\n_atom_site_label\n_atom_site_fract_x\nFe 0.0\n", "nocell.cif cannot be read"),
+        "disordered.cif": ("/crystal", disordered, "disordered"),
+        "near.cif": ("/crystal", near, "angstrom apart"),
+        "molecule.xyz": ("/crystal", b"2\nwater\nO 0 0 0\nH 0 0 1\n", "no cell"),
+        "poscar.vasp": ("/crystal", b"x\n1.0\n1 0 0\n", "cannot be read"),
+        "pickle.cif": ("/crystal", b"cos\nsystem\n(S'touch /tmp/owned'\ntR.", "cannot be read"),
+        "empty.xdi": ("/spectrum", b"", "is empty"),
+        "binary.dat": ("/spectrum", os.urandom(20_000), "binary.dat"),
+        "page.txt": ("/spectrum", html, "page.txt"),
+        "huge.dat": ("/spectrum", 200_000_000, "the file was refused"),
+        "words.txt": ("/spectrum", b"this is no spectrum\nbut a text\n" * 50, "words.txt"),
+        "flat.dat": ("/spectrum", flat.encode(), "edge"),
+        "nan.dat": ("/spectrum", nothing.encode(), "nan.dat"),
+        "short.dat": ("/spectrum", b"# energy mu\n7110 0.1\n7112 0.5\n", "short.dat"),
+        "pickle.h5": ("/spectrum", b"\x89HDF\r\n\x1a\n" + os.urandom(2000), "pickle.h5"),
+    }
+
+
+def test_bad_uploads_are_told_in_a_sentence_and_the_memory_comes_back(page: Any, server: Server, tmp_path: Path) -> None:
+    def used() -> int:
+        return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    files = bad_files(tmp_path)
+    assert len(files) == 20
+    before = used()
+    for name, (address, content, words) in files.items():
+        path = tmp_path / name
+        with path.open("wb") as stream:
+            if isinstance(content, int):
+                stream.truncate(content)
+            else:
+                stream.write(content)
+        page.goto(server.address(address))
+        if address == "/spectrum":
+            page.get_by_label("Absorber, where the file does not say").fill("Fe")
+        drop(page, path)
+        alert = page.get_by_role("alert")
+        alert.get_by_text(re.compile(r"\S")).first.wait_for(timeout=PATIENCE)
+        said = alert.inner_text().removeprefix("error").strip()
+        assert words.lower() in said.lower(), (name, said)
+        assert "not foreseen" not in said, name
+        assert said.endswith((".", ")")), said
+        assert "Traceback" not in said
+        path.unlink()
+    assert not Path("/tmp/owned").exists()
+    assert used() - before < 150_000_000
+    page.goto(server.address("/crystal"))
+    wait(page, "Drop a crystal")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_pages_are_accessible_and_fit_a_phone(browser: Any, server: Server, rocksalt: Path, scheme: str, width: int) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(server.url)
+    axe = Axe()
+    for address in ("/", "/crystal", "/spectrum", "/screening", "/provenance", "/jobs"):
+        page.goto(server.address(address))
+        page.wait_for_timeout(700)
+        if address == "/crystal":
+            drop(page, rocksalt)
+            wait(page, "K edge")
+        if address == "/spectrum":
+            page.get_by_label("Absorber, where the file does not say").fill("Fe")
+            drop(page, GOETHITE)
+            wait(page, "Mean distance")
+        page.wait_for_timeout(700)
+        found = axe.run(page).response["violations"]
+        serious = [
+            (rule["id"], node["html"][:200]) for rule in found if rule["impact"] in ("serious", "critical") for node in rule["nodes"]
+        ]
+        assert not serious, (address, serious)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+    context.close()
+
+
+def test_read_only_stores_and_starts_nothing(browser: Any, rocksalt: Path, tmp_path: Path) -> None:
+    with explorer(tmp_path / "home", "--read-only") as server:
+        context = browser.new_context()
+        page = context.new_page()
+        for _ in range(100):
+            try:
+                page.goto(server.url)
+                break
+            except Exception:
+                page.wait_for_timeout(300)
+        page.goto(server.address("/crystal"))
+        drop(page, rocksalt)
+        wait(page, "Mg 0, one of 4 alike, K edge")
+        for name in ("Check by FEFF", "Keep with provenance"):
+            assert page.get_by_role("button", name=name).is_disabled()
+        assert "read only" in page.locator("header").inner_text()
+        context.close()
