@@ -307,12 +307,21 @@ def normalise(spectrum: Spectrum, e0: float, **options: float | int | None) -> S
     if options.get("norm2") is None and end < spectrum.energy[-1]:
         options["norm2"] = end - e0
     pre_edge(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0, **options)
-    at_edge = int(np.argmin(np.abs(spectrum.energy - e0)))
-    step = float(group.post_edge[at_edge] - group.pre_edge[at_edge])  # group.edge_step is its absolute value
-    if not step > 1e-6 * float(np.ptp(spectrum.mu)) or np.ptp(spectrum.mu) == 0:
-        raise SpectrumError(f"the edge step at {e0:.1f} eV is {step:.3g}; check that the column is mu(E), not intensity.")
-    settings = {**spectrum.settings, "edge_step": step}
+    settings = {**spectrum.settings, "edge_step": _edge_step(group, spectrum.energy, spectrum.mu, e0)}
     return replace(spectrum, mu=np.asarray(group.flat, dtype=np.float64), e0=e0, normalisation="flat", settings=settings)
+
+
+def _edge_step(group: Any, energy: FloatArray, mu: FloatArray, e0: float) -> float:
+    """The edge step that larch's pre_edge found, with its sign, which `group.edge_step` lacks.
+
+    Raises:
+        SpectrumError: if it is no step up.
+    """
+    at_edge = int(np.argmin(np.abs(energy - e0)))
+    step = float(group.post_edge[at_edge] - group.pre_edge[at_edge])
+    if not step > 1e-6 * float(np.ptp(mu)) or np.ptp(mu) == 0:
+        raise SpectrumError(f"the edge step at {e0:.1f} eV is {step:.3g}; check that the column is mu(E), not intensity.")
+    return step
 
 
 def chi_k(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
@@ -360,15 +369,19 @@ def without_background(
         k in 1/angstrom and chi, both (m,), for k >= 0.
 
     Raises:
-        SpectrumError: if there are too few points above E0.
+        SpectrumError: if there are too few points above E0, or no edge step.
     """
     from larch import Group
-    from larch.xafs import autobk
+    from larch.xafs import autobk, pre_edge
 
     group = Group()
     own = spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE
     energy, mu = np.array(spectrum.energy[own]), np.array(spectrum.mu[own])
     try:
+        if edge_step is None:  # autobk divides by the absolute value of whatever there is
+            found = Group()
+            pre_edge(energy, mu, group=found, e0=e0)
+            _edge_step(found, energy, mu, e0)
         autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)
     except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError, np.linalg.LinAlgError) as error:
         raise SpectrumError(f"no background is found under the EXAFS ({error}); check the points above E0.") from error

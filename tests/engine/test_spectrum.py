@@ -352,3 +352,11 @@ def test_exafs_without_mu0_loses_the_trend_of_the_cross_section():
     mu = (energy / 7162.0) ** -2.6
     spectrum = Spectrum(energy, mu, "Fe", "K", "EXAFS", "feff", "feff", "feff_xsedge50", None, 7112.0)
     assert np.abs(chi_k(spectrum)[1]).max() < 1e-12
+
+
+@pytest.mark.parametrize("mu", [np.ones(201), np.linspace(2.0, 1.0, 201), 2.0 - np.heaviside(np.linspace(-100.0, 300.0, 201), 0.5)])
+def test_what_has_no_edge_step_has_no_fine_structure(mu: np.ndarray) -> None:
+    """A constant, a slope and a step down; autobk alone divides by the step's absolute value, and models would answer."""
+    measured = Spectrum(np.linspace(7012.0, 7412.0, 201), mu, "Fe", "K", "EXAFS", e0=7112.0)
+    with pytest.raises(SpectrumError, match=r"the edge step at 7112\.0 eV"):
+        chi_k(measured)
