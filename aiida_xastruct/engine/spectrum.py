@@ -374,17 +374,15 @@ def without_background(
     from larch import Group
     from larch.xafs import autobk, pre_edge
 
-    group = Group()
+    group, edge = Group(), Group()
     own = spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE
     energy, mu = np.array(spectrum.energy[own]), np.array(spectrum.mu[own])
     try:
-        if edge_step is None:  # autobk divides by the absolute value of whatever there is
-            found = Group()
-            pre_edge(energy, mu, group=found, e0=e0)
-            _edge_step(found, energy, mu, e0)
+        pre_edge(energy, mu, group=edge, e0=e0)
         autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)
     except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError, np.linalg.LinAlgError) as error:
         raise SpectrumError(f"no background is found under the EXAFS ({error}); check the points above E0.") from error
+    _edge_step(edge, energy, mu, e0)  # autobk divides by the absolute value of whatever there is
     return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
 
 

@@ -133,6 +133,6 @@ def serve(explorer: Explorer, door: Door, show: bool) -> None:
         show=f"/?token={door.token}" if show else False,
         reload=False,
         show_welcome_message=False,
-        uvicorn_logging_level="error",
+        uvicorn_logging_level="critical",  # pages log their own failures; a browser that leaves early is none
         loop="asyncio",  # AiiDA's own loops are of this kind
     )

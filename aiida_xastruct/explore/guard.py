@@ -105,9 +105,6 @@ class Guard:
             await self.app(scope, _limited(receive), _with_headers(send))
         except TooMuchError:
             await _said(413, f"the file has more than {MAX_FILE / 1e6:.0f} MB; cut it down.")(scope, receive, send)
-        except RuntimeError as error:
-            if str(error) != "No response returned.":  # what Starlette says where a browser has left in the meantime
-                raise
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """What is answered instead; None for what may pass."""

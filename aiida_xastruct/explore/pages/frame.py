@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,18 +34,29 @@ _COLOURS = {"primary": "#1f5f99", "negative": "#b3261e", "positive": "#1b6e3c", 
 #: Head of a field for files.
 _CHOOSE = """
 <div class="row items-center no-wrap q-pa-sm q-gutter-sm">
-  <q-btn outline no-caps icon="upload_file" label="Choose" @click="props.pickFiles"><q-uploader-add-trigger /></q-btn>
+  <q-btn outline no-caps icon="upload_file" label="Choose" @click="props.pickFiles" />
+  <div class="relative-position overflow-hidden" style="width: 1px; height: 1px"><q-uploader-add-trigger /></div>
   <div class="col">LABEL</div>
 </div>
+"""
+
+#: Quasar gives its input no name that a screen reader could read, nor a way to give it one, and makes it anew after each file.
+_NAME = """
+const field = getHtmlElement(%d);
+const name = () => field.querySelector('input:not([aria-label])')?.setAttribute('aria-label', %s);
+name();
+new MutationObserver(name).observe(field, {childList: true, subtree: true});
 """
 
 _STYLE = """
 .nicegui-content { align-items: stretch; max-width: 1500px; margin: 0 auto; width: 100%; }
 .page-link { color: white; text-decoration: none; padding: 4px 10px; border-radius: 6px; }
-.page-link:hover, .page-link[aria-current=page] { background: rgba(255, 255, 255, 0.22); }
+.page-link:hover, .page-link[aria-current=page] { background: rgba(0, 0, 0, 0.3); }
 :focus-visible { outline: 3px solid #e69f00 !important; outline-offset: 2px; }
 a:not(.page-link) { color: #1f5f99; }
 .body--dark a:not(.page-link) { color: #8ec5ff; }
+.body--dark .text-primary, .body--dark .q-field { --q-primary: #8ec5ff; }
+.body--dark .text-negative { --q-negative: #ff9d94; }
 .node-link { font-family: monospace; }
 """
 
@@ -83,7 +95,7 @@ def plot(figure: Figure | None = None) -> Any:
     element = ui.plotly(drawn(figure) if figure is not None else {"data": [], "layout": {}}).classes("w-full h-96")
     if figure is not None:
         element.props["aria-label"] = figure.description
-    element.props["role"] = "img"
+    element.props["role"] = "figure"
     return element
 
 
@@ -169,8 +181,8 @@ def upload(what: str, endings: str, take: Callable[[str, bytes], Any], place: An
         on_upload=arrived,
         on_rejected=partial(_refused, place),
     )
-    # Quasar's own button has no name that a screen reader could read.
     field.add_slot("header", _CHOOSE.replace("LABEL", what))
+    ui.context.client.on_connect(lambda: field.client.run_javascript(_NAME % (field.id, json.dumps(what))))
     return field.props(f'accept="{endings}" flat bordered').classes("w-full")
 
 

@@ -92,7 +92,9 @@ class SpectrumPage:
 
     def _build(self, measured: Measured) -> None:
         with ui.column().classes("grow-[2] basis-80 min-w-0"):
-            self.raw = ui.plotly(self._raw_figure(measured)).classes("w-full h-80").props('role=img aria-label="the spectrum as it came"')
+            self.raw = (
+                ui.plotly(self._raw_figure(measured)).classes("w-full h-80").props('role=figure aria-label="the spectrum as it came"')
+            )
             self.raw.on("plotly_relayout", self._dragged)
             if measured.pre_edge is not None and measured.post_edge is not None:
                 self._handles(measured, measured.pre_edge, measured.post_edge)
@@ -117,23 +119,17 @@ class SpectrumPage:
             self.candidates = ui.column().classes("w-full")
 
     def _handles(self, measured: Measured, pre: Range, post: Range) -> None:
-        energy = measured.spectrum.energy - measured.e0
         with ui.row().classes("w-full items-center gap-3"):
             self.e0 = ui.number("E0 (eV)", value=round(measured.e0, 2), step=0.1, format="%.2f", on_change=self._changed).classes("w-36")
             ui.button("As models see it", on_click=self.usual).props("flat")
-        self.ranges: dict[str, Any] = {}
-        for name, what, low, high, value in (
-            ("pre_edge", "Pre-edge range (eV from E0)", energy[0], 0.0, pre),
-            ("post_edge", "Post-edge range (eV from E0)", 0.0, energy[-1], post),
-        ):
-            with ui.row().classes("w-full items-center no-wrap gap-3"):
-                ui.label(what).classes("w-52 shrink-0")
-                start = {"min": float(round(value[0])), "max": float(round(value[1]))}
-                own = ui.range(min=round(float(low)), max=round(float(high)), step=1, value=start, on_change=self._changed)
-                own.props(f'label aria-label="{what}" left-thumb-aria-label="{what}, from" right-thumb-aria-label="{what}, to"').classes(
-                    "grow"
+        self.ranges: dict[str, tuple[ui.number, ui.number]] = {}
+        for name, what, value in (("pre_edge", "Pre-edge", pre), ("post_edge", "Post-edge", post)):
+            low, high = _rounded(value)
+            with ui.row().classes("w-full items-center gap-3"):
+                self.ranges[name] = (
+                    ui.number(f"{what} from (eV from E0)", value=low, step=1, on_change=self._changed).classes("w-52"),
+                    ui.number(f"{what} to (eV from E0)", value=high, step=1, on_change=self._changed).classes("w-52"),
                 )
-                self.ranges[name] = own
 
     def _raw_figure(self, measured: Measured) -> dict[str, Any]:
         """The spectrum as it came, with handles for what is to be dragged."""
@@ -156,9 +152,7 @@ class SpectrumPage:
             if handle == "e0":
                 self.e0.set_value(round(value, 2))
             else:
-                own = self.ranges[handle]
-                low, high = own.props["min"], own.props["max"]
-                own.set_value({**own.value, "min" if end == "x0" else "max": round(min(max(value - e0, low), high))})
+                self.ranges[handle][0 if end == "x0" else 1].set_value(float(round(value - e0)))
 
     async def _changed(self) -> None:
         """Put the drawn handles where the controls are, and answer anew."""
@@ -177,7 +171,8 @@ class SpectrumPage:
         self._silent = True
         self.e0.set_value(round(measured.e0, 2))
         for name, value in (("pre_edge", measured.pre_edge), ("post_edge", measured.post_edge)):
-            self.ranges[name].set_value({"min": round(value[0]), "max": round(value[1])})
+            for field, number in zip(self.ranges[name], _rounded(value), strict=True):
+                field.set_value(number)
         self._silent = False
         await self._changed()
 
@@ -343,8 +338,8 @@ def _cut(spectrum: Spectrum) -> Spectrum:
     return replace(spectrum, energy=spectrum.energy[near], mu=spectrum.mu[near], mu0=None)
 
 
-def _pair(own: Any) -> Range:
-    return float(own.value["min"]), float(own.value["max"])
+def _pair(own: tuple[ui.number, ui.number]) -> Range:
+    return float(own[0].value or 0.0), float(own[1].value or 0.0)
 
 
 def _rounded(value: Range) -> Range:
