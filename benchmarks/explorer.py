@@ -5,7 +5,7 @@
 
 A real headless Chromium drops crystals of the AMCSD, of larixite, on the page of a running explorer with a profile of its own; times are
 taken in the browser, from the change of the field to the first frame after plotly has drawn the curve of this crystal. The slider of the
-strain is dragged for ten seconds; a frame is a curve that plotly drew.
+strain is dragged for ten seconds; a frame of the browser counts where it shows another curve than the one before.
 """
 
 from __future__ import annotations
@@ -65,7 +65,13 @@ _DROP = """(name) => new Promise(resolve => {
 _DRAG = """async (seconds) => {
   const slider = document.querySelector('.q-slider'), box = slider.getBoundingClientRect(), y = box.y + box.height / 2;
   let frames = 0;
-  document.querySelector('.js-plotly-plot').on('plotly_afterplot', () => frames++);
+  let last = '';
+  const count = () => {
+    const now = document.querySelector('.js-plotly-plot .scatterlayer .trace:last-child path.js-line')?.getAttribute('d');
+    if (now !== last) { frames++; last = now; }
+    requestAnimationFrame(count);
+  };
+  requestAnimationFrame(count);
   const fire = (target, type, x) =>
     target.dispatchEvent(new MouseEvent(type, {bubbles: true, cancelable: true, clientX: x, clientY: y, button: 0, buttons: 1}));
   fire(slider.querySelector('.q-slider__track-container'), 'mousedown', box.x + box.width / 2);

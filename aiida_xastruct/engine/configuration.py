@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def _usable(key: str, value: Any, usual: Any) -> Any:
     if (
         not isinstance(value, allowed)
         or isinstance(value, bool)
-        or not math.isfinite(value)
+        or not abs(value) <= sys.float_info.max  # of an integer that no float holds, math.isfinite is an error
         or value < 0
         or (value == 0 and name not in _ZERO_ALLOWED)
     ):

@@ -44,6 +44,7 @@ class Filter:
         method: ml, feff or xspectra; any if empty.
         in_domain: only rows that the model knows the like of.
         most_error: largest expected error; any if None.
+        most_rank: last place of those most like the target; any if None.
         sort: one of `SORTED`; the table's own order if empty.
         descending: the largest first.
     """
@@ -53,6 +54,7 @@ class Filter:
     method: str = ""
     in_domain: bool = False
     most_error: float | None = None
+    most_rank: int | None = None
     sort: str = ""
     descending: bool = False
 
@@ -86,8 +88,8 @@ def choices(pk: int) -> Choices:
     Raises:
         XastructError: if the node is no table.
     """
-    attributes = table_of(pk).base.attributes
-    names = _read(pk).column_names
+    table = table_of(pk)
+    attributes, names = table.base.attributes, table.column_names()
     return Choices(
         str(attributes.get("kind")), tuple(attributes.get("absorbers")), tuple(attributes.get("methods")),
         tuple(name for name in SORTED if name in names),
@@ -103,32 +105,45 @@ def select(pk: int, wanted: Filter, page: int = 1) -> Found:
         page: from 1.
 
     Raises:
-        XastructError: if the node is no table.
+        XastructError: if the node is no table, or has no column that is asked about.
     """
     import pyarrow.compute as pc
 
-    table = _read(pk)
+    table = _read(table_of(pk).uuid)
+    if lacking := [name for name in _asked(wanted) if name not in table.column_names]:
+        raise XastructError(f"the table <{pk}> says nothing of {', '.join(lacking)}; take that filter back.")
     where: Any = pc.scalar(True)
     for name, value in (("absorber", wanted.absorber), ("method", wanted.method)):
         if value:
             where &= pc.field(name) == value
     if wanted.text:
-        own = [
-            pc.match_substring(pc.field(name), wanted.text, ignore_case=True) for name in ("id", "formula") if name in table.column_names
-        ]
-        where &= own[0] if len(own) == 1 else own[0] | own[1]
+        # A row may have an id and no formula.
+        own = [pc.fill_null(pc.match_substring(pc.field(name), wanted.text, ignore_case=True), False) for name in ("id", "formula")]
+        where &= own[0] | own[1]
     if wanted.in_domain:
         where &= pc.field("in_domain")
-    if wanted.most_error is not None:
-        where &= pc.field("uncertainty") <= wanted.most_error
+    for name, most in (("uncertainty", wanted.most_error), ("rank", wanted.most_rank)):
+        if most is not None:
+            where &= pc.field(name) <= most
     found = table.filter(where)
-    total, start = int(found.num_rows), (page - 1) * PAGE
-    if wanted.sort in SORTED and wanted.sort in table.column_names:
-        order = pc.sort_indices(found, sort_keys=[(wanted.sort, "descending" if wanted.descending else "ascending")])
-        found = found.take(order.slice(start, PAGE))
+    start = (max(page, 1) - 1) * PAGE
+    if wanted.sort:
+        # By the number next, so that equal rows have one order on all pages.
+        keys = [(wanted.sort, "descending" if wanted.descending else "ascending"), ("number", "ascending")]
+        rows = found.take(pc.sort_indices(found, sort_keys=keys).slice(start, PAGE))
     else:
-        found = found.slice(start, PAGE)
-    return Found(total, tuple(found.to_pylist()))
+        rows = found.slice(start, PAGE)
+    return Found(int(found.num_rows), tuple(rows.to_pylist()))
+
+
+def _asked(wanted: Filter) -> list[str]:
+    """Columns that a filter is about."""
+    named = (
+        ("absorber", wanted.absorber), ("method", wanted.method), ("id", wanted.text), ("formula", wanted.text),
+        ("in_domain", wanted.in_domain), ("uncertainty", wanted.most_error is not None), ("rank", wanted.most_rank is not None),
+        (wanted.sort, wanted.sort),
+    )  # fmt: skip
+    return [name for name, asked in named if asked]
 
 
 def curves(pk: int, numbers: Sequence[int]) -> list[Curve]:
@@ -167,23 +182,28 @@ def table_of(pk: int) -> TableData:
     Raises:
         XastructError: if the node is none.
     """
+    from aiida.common.exceptions import NotExistent
     from aiida.orm import load_node
 
     from ..data.table import TableData
 
-    node = load_node(pk)
+    try:
+        node = load_node(pk)
+    except NotExistent as error:
+        raise XastructError(f"there is no node <{pk}> in this profile any more; choose another.") from error
     if not isinstance(node, TableData):
         raise XastructError(f"<{pk}> is no table of spectra; choose another.")
     return node
 
 
 @lru_cache(maxsize=2)
-def _read(pk: int) -> pa.Table:
+def _read(uuid: str) -> pa.Table:
     """The columns of a table that are shown, and each row's number; kept for the next page, since a stored table never changes."""
     import numpy as np
     import pyarrow as pa
+    from aiida.orm import load_node
 
-    node = table_of(pk)
+    node: Any = load_node(uuid=uuid)
     table = node.read([name for name in SHOWN if name in node.column_names()])
     plain = [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in table.columns]
     table = pa.table(plain, names=table.column_names)

@@ -130,9 +130,10 @@ class CrystalPage:
         if self.crystal is not crystal:
             return
         feff = self.feff.get((site, kind, change))
-        show(self.figure, of_curves([curve] if feff is None else [curve, feff]))
-        self.view.move(structure, site)
-        self._tell(crystal, answer, site)
+        show(self.figure, of_curves([curve] if feff is None else [curve, feff]), moving=self._wanted)
+        if not self._wanted:  # while a slider moves, the curve alone follows
+            self.view.move(structure, site)
+            self._tell(crystal, answer, site)
 
     def _tell(self, crystal: Crystal, answer: ForwardAnswer, site: int) -> None:
         unit = "1/angstrom^2 of k^2 chi" if answer.spectrum.kind == "EXAFS" else "of the edge step"

@@ -99,10 +99,22 @@ def plot(figure: Figure | None = None) -> Any:
     return element
 
 
-def show(element: Any, figure: Figure) -> None:
-    """Put a figure in place of the one that is shown."""
+def show(element: Any, figure: Figure, moving: bool = False) -> None:
+    """Put a figure in place of the one that is shown.
+
+    Args:
+        element: of `plot`.
+        figure: to show.
+        moving: another one follows at once: where only the height of the curves differs, axes and legend stay for now.
+    """
+    new = drawn(figure)
+    before, element.figure = element.figure, new
+    if moving and [trace.get("name") for trace in before["data"]] == [trace.get("name") for trace in new["data"]]:
+        frame = {"data": [{"y": trace["y"]} for trace in new["data"]], "traces": list(range(len(new["data"])))}
+        element.run_plot_method("animate", frame, {"transition": {"duration": 0}, "frame": {"duration": 0, "redraw": False}})
+        return
     element.props["aria-label"] = figure.description
-    element.update_figure(drawn(figure))
+    element.update_figure(new)
 
 
 def drawn(figure: Figure) -> dict[str, Any]:
@@ -134,7 +146,8 @@ def told(place: Any) -> Iterator[None]:
     """
     from aiida.common.exceptions import AiidaException
 
-    place.clear()
+    if place.default_slot.children:
+        place.clear()
     try:
         yield
     except (XastructError, AiidaException) as error:

@@ -69,6 +69,8 @@ class ScreeningPage:
             self.method = ui.select(anything | {name: name for name in own.methods}, value=_ANY, label="Method", on_change=self._again)
             self.text = ui.input("Id or formula holds", on_change=self._again).props("debounce=300 clearable")
             self.error = ui.number("Largest expected error", on_change=self._again, min=0).props("debounce=300 clearable").classes("w-52")
+            self.rank = ui.number("Last rank", on_change=self._again, min=1).props("debounce=300 clearable").classes("w-32")
+            self.rank.set_visibility("rank" in own.sorts)
             self.domain = ui.switch("Known to the model", on_change=self._again)
             for field in (self.absorber, self.method):
                 field.classes("w-32")
@@ -96,9 +98,15 @@ class ScreeningPage:
     def filter(self) -> Filter:
         """What the controls ask for."""
         return Filter(
-            str(self.absorber.value), str(self.text.value or ""), str(self.method.value), bool(self.domain.value),
-            None if self.error.value is None else float(self.error.value), str(self.sort.value), bool(self.descending.value),
-        )  # fmt: skip
+            absorber=str(self.absorber.value),
+            text=str(self.text.value or ""),
+            method=str(self.method.value),
+            in_domain=bool(self.domain.value),
+            most_error=None if self.error.value is None else float(self.error.value),
+            most_rank=None if self.rank.value is None else int(self.rank.value),
+            sort=str(self.sort.value),
+            descending=bool(self.descending.value),
+        )
 
     async def _again(self) -> None:
         """Another question begins on its first page."""
@@ -130,6 +138,7 @@ class ScreeningPage:
             switch.set_value(False)
         self.text.set_value("")
         self.error.set_value(None)
+        self.rank.set_value(None)
         self._silent = False
         await self._again()
 
