@@ -296,7 +296,7 @@ def _job(copier: Copier, originals: Originals, row: dict[int, Any]) -> str:
 
 
 def make_batches(count: int, rows: int, models: list[Any], known: list[tuple[str, str]]) -> None:
-    """Batches: tables and arrays as `predict_batch` makes them, two and a half rows a crystal, with its links; stored by the ORM.
+    """Batches: crystals, tables and arrays as `predict_batch` takes and makes them, two and a half rows a crystal; stored by the ORM.
 
     Args:
         count: of batches.
@@ -314,11 +314,13 @@ def make_batches(count: int, rows: int, models: list[Any], known: list[tuple[str
     width = len(energy_grid("EXAFS"))
     curves = np.ones((rows, width), dtype=np.float32)
     for number in range(count):
-        nodes = batch_nodes(Batch("EXAFS", list(_rows(rows, number, known)), curves, curves))
+        crystals = {f"{number}-{crystal}": _salt() for crystal in range(rows * 2 // 5)}
+        nodes = batch_nodes(Batch("EXAFS", list(_rows(crystals, known)), curves, curves))
         process = CalcFunctionNode()
         process.process_type = "aiida.calculations:xastruct.functions.predict_batch"
-        structures = structures_node({f"crystal-{number}": _crystal()})
-        inputs = {"structures": structures, "absorber": Str(""), "kind": Str("EXAFS"), "model": models[number % len(models)]}
+        inputs = {
+            "structures": structures_node(crystals), "absorber": Str(""), "kind": Str("EXAFS"), "model": models[number % len(models)],
+        }  # fmt: skip
         for label, node in inputs.items():
             process.base.links.add_incoming(node.store(), LinkType.INPUT_CALC, label)
         process.store()
@@ -327,18 +329,33 @@ def make_batches(count: int, rows: int, models: list[Any], known: list[tuple[str
             node.store()
 
 
-def _rows(count: int, batch: int, known: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    crystal, digest = -1, ""
-    for row in range(count):
-        element = _element()
-        if row % 5 in (0, 2):
-            crystal, digest = crystal + 1, hex64()
-        own = {"hash": digest, "absorber": element["absorber"], "site": row % 5}
-        if row % 100 == 0:
-            found = _random.choice(known)
-            own = {"hash": found[0], "absorber": found[1], "site": 0}
-        yield {
-            **own, "row": row, "structure": crystal, "id": f"{batch}-{crystal}", "formula": "CuO", "edge": "K", "multiplicity": 4,
-            "e0": element["e0"], "method": "ml", "uncertainty": _random.uniform(0.1, 1.0), "error_bound": 1.0, "threshold": 0.6,
-            "domain_score": 0.5, "in_domain": True, "needs_reference": row % 7 == 0, "reason": "the model is sure of it.",
-        }  # fmt: skip
+def _salt() -> Any:
+    """A distorted rock salt of one of the elements, its four sites first, with its neighbours at 1.8 to 2.8 angstrom."""
+    from pymatgen.core import Lattice, Structure
+
+    absorber, anion = _random.choice(ABSORBERS), _random.choice([shell[0] for shell in SHELLS])
+    halves = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
+    corners = [*halves, *((x + 0.5, y, z) for x, y, z in halves)]
+    places = [[value + _random.uniform(-0.01, 0.01) for value in corner] for corner in corners]
+    return Structure(Lattice.cubic(_random.uniform(3.6, 5.6)), [absorber] * 4 + [anion] * 4, places)
+
+
+def _rows(crystals: dict[str, Any], known: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Rows of two sites of one crystal, three of the next, and so on; one in a hundred is of a crystal that FEFF has answered."""
+    from aiida_xastruct.engine.sitecache import structure_hash
+
+    row = 0
+    for position, (name, crystal) in enumerate(crystals.items()):
+        absorber, digest = crystal[0].specie.symbol, structure_hash(crystal)
+        for site in range(2 + position % 2):
+            own = {"hash": digest, "absorber": absorber, "site": site}
+            if row % 100 == 0:
+                found = _random.choice(known)
+                own = {"hash": found[0], "absorber": found[1], "site": 0}
+            yield {
+                **own, "row": row, "structure": position, "id": name, "formula": crystal.composition.reduced_formula, "edge": "K",
+                "multiplicity": 4, "e0": _edge(own["absorber"]), "method": "ml", "uncertainty": _random.uniform(0.1, 1.0),
+                "error_bound": 1.0, "threshold": 0.6, "domain_score": 0.5, "in_domain": True, "needs_reference": row % 7 == 0,
+                "reason": "the model is sure of it.",
+            }  # fmt: skip
+            row += 1
