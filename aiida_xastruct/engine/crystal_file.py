@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,26 @@ def _read(path: Path) -> Structure:
     from ase.io import read
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    atoms: Any = read(path, format="extxyz", index=0)
+    atoms: Any = read(_first_frame(path), format="extxyz", index=0)
     if atoms.cell.rank < 3 or not atoms.pbc.all():
         raise StructureError(
             f'{path.name} has no cell that is periodic in three dimensions; add Lattice="..." and pbc="T T T", or give a CIF.'
         )
     return AseAtomsAdaptor.get_structure(atoms)
+
+
+def _first_frame(path: Path) -> StringIO:
+    """The lines of the first crystal in a file of xyz: ASE looks at the second too, and believes whatever number of atoms a line names.
+
+    Raises:
+        StructureError: if it names more atoms than there are lines, or none.
+    """
+    lines = path.read_text().splitlines(keepends=True)
+    first, rest = lines[0].strip() if lines else "", max(len(lines) - 2, 0)
+    if not first.isdecimal() or len(first) > len(str(MAX_BYTES)) or int(first) > rest:
+        words = f"its first line names {first[:20]!r} atoms, and {rest} lines of atoms follow"
+        raise StructureError(f"{path.name} cannot be read as a crystal structure ({words}); copy it again.")
+    end = int(first) + 2
+    while end < len(lines) and lines[end].lstrip().startswith("VEC"):  # a lattice that some programs write below the atoms
+        end += 1
+    return StringIO("".join(lines[:end]))
