@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 #: Links, lines and figures of a page at most.
 MOST_LINKS, MOST_LINES, MOST_FIGURES = 50, 40, 6
 
-#: Characters of a box's text.
-_LETTERS = 24
+#: Characters of a box's text, and digits of a pk at most.
+_LETTERS, _DIGITS = 24, 18
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def find(text: str) -> int:
 
     text = text.strip()
     try:
+        if text.isdecimal() and len(text) > _DIGITS:
+            raise NotExistent(text)  # more than a database counts to
         return int(load_node(text).pk or 0)
     except (NotExistent, MultipleObjectsError, ValueError):
         found = QueryBuilder().append(Node, filters={"label": text}, project="id").limit(2).all(flat=True)
@@ -136,15 +138,22 @@ def _groups(node: Node) -> Iterable[Group]:
 
     yield _limited("Made from it, the next step", [link.node for link in node.base.links.get_outgoing().all()])
     if isinstance(node, StructureData):
-        yield _limited("Everything downstream of this crystal, wherever it stands", queries.downstream(node).all(flat=True))
+        yield _some("Everything downstream of this crystal, wherever it stands", queries.downstream(node))
     if isinstance(node, ModelData):
-        yield _limited("What it was trained on", queries.training_sets(node))
+        sets = queries.training_sets(node)
+        yield _limited("What it was trained on" if sets else "What it was trained on is not in this profile, nor are its FEFF runs", sets)
         runs = queries.feff_runs(node)
         runs.add_projection("run", "*")
-        yield _limited("FEFF runs that trained it", runs.distinct().all(flat=True))
+        yield _some("FEFF runs that trained it", runs.distinct())
         spectra = queries.predicted_spectra(node)
         spectra.add_projection("spectrum", "*")
-        yield _limited("Spectra that it predicted", spectra.all(flat=True))
+        yield _some("Spectra that it predicted", spectra)
+
+
+def _some(heading: str, builder: Any) -> Group:
+    """The first nodes of a builder that projects one node, and how many more it finds; no more are loaded."""
+    total = int(builder.count())
+    return Group(heading, tuple(_links(builder.limit(MOST_LINKS).all(flat=True))), max(0, total - MOST_LINKS))
 
 
 def _limited(heading: str, nodes: Iterable[Any]) -> Group:
@@ -172,7 +181,7 @@ def drawing(graph: Graph) -> str:
     """A graph as SVG, whose boxes lead to the pages of their nodes; what nodes say of themselves is escaped."""
     width, height = BOX
     parts = [
-        f'<svg role="img" aria-label="what the node was made from, the origin on the left" width="{graph.width + 8}" '
+        f'<svg role="group" aria-label="what the node was made from, the origin on the left" width="{graph.width + 8}" '
         f'height="{graph.height + 8}" viewBox="-4 -4 {graph.width + 8} {graph.height + 8}" style="max-width: none">'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#888888"/></marker></defs>'

@@ -10,7 +10,7 @@ import numpy as np
 from ..engine.errors import XastructError
 from ..engine.spectrum import find_e0
 from ..tools.plotting.contents import Curve
-from .screenings import row_spectrum, table_of
+from .screenings import parts, row_spectrum, table_of
 
 if TYPE_CHECKING:
     from ..engine.spectrum import Spectrum
@@ -39,7 +39,7 @@ def offered(absorber: str, kind: str) -> dict[int, str]:
 
     from ..data.table import TableData
 
-    builder = QueryBuilder().append(TableData, filters={"attributes.kind": kind}, tag="table")
+    builder = QueryBuilder().append(TableData, filters={"attributes.kind": kind, "id": {"!in": parts()}}, tag="table")
     builder.add_projection("table", ["id", "label", "ctime", "attributes.absorbers", "attributes.n_structures"])
     builder.order_by({"table": {"ctime": "desc"}})
     found = {}

@@ -23,6 +23,9 @@ MOST_OFFERED, PAGE, MOST_DRAWN = 100, 50, 10
 SHOWN = ("id", "formula", "absorber", "site", "multiplicity", "method", "uncertainty", "in_domain", "distance", "rank", "reason")
 SORTED = ("uncertainty", "rank", "distance", "id", "formula", "absorber")
 
+#: What makes one table of a screening's parts.
+_MERGE = "aiida.calculations:xastruct.functions.merge_batches"
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -68,18 +71,29 @@ class Found:
 
 
 def offered() -> dict[int, str]:
-    """Tables of the profile, by pk: what they are called."""
+    """Tables of the profile, by pk: what they are called; parts of a screening are left out, which its own table holds."""
     from aiida.orm import QueryBuilder
 
     from ..data.table import TableData
 
-    builder = QueryBuilder().append(TableData, tag="table")
+    builder = QueryBuilder().append(TableData, filters={"id": {"!in": parts()}}, tag="table")
     builder.add_projection("table", ["id", "label", "ctime", "attributes.kind", "attributes.n_rows", "attributes.n_structures"])
     builder.order_by({"table": {"ctime": "desc"}}).limit(MOST_OFFERED)
     return {
         pk: f"{label or 'table'} <{pk}>: {kind}, {crystals:,} crystals, {rows:,} rows, {made:%Y-%m-%d %H:%M}"
         for pk, label, made, kind, rows, crystals in builder.iterall()
     }
+
+
+def parts() -> list[int]:
+    """The pks of tables that were merged into one of a whole screening."""
+    from aiida.orm import CalcFunctionNode, QueryBuilder
+
+    from ..data.table import TableData
+
+    builder = QueryBuilder().append(TableData, project="id", tag="table")
+    builder.append(CalcFunctionNode, with_incoming="table", filters={"process_type": _MERGE})
+    return [*builder.distinct().all(flat=True), 0]  # pks begin at 1, and an empty list is refused
 
 
 def choices(pk: int) -> Choices:
@@ -117,9 +131,8 @@ def select(pk: int, wanted: Filter, page: int = 1) -> Found:
         if value:
             where &= pc.field(name) == value
     if wanted.text:
-        # A row may have an id and no formula.
-        own = [pc.fill_null(pc.match_substring(pc.field(name), wanted.text, ignore_case=True), False) for name in ("id", "formula")]
-        where &= own[0] | own[1]
+        by_id, by_formula = (pc.match_substring(pc.field(name), wanted.text, ignore_case=True) for name in ("id", "formula"))
+        where &= by_id | by_formula  # one that holds the text is enough where the other is missing
     if wanted.in_domain:
         where &= pc.field("in_domain")
     for name, most in (("uncertainty", wanted.most_error), ("rank", wanted.most_rank)):

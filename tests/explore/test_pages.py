@@ -166,6 +166,38 @@ def test_a_measurement_is_kept_with_its_normalisation(page: Any, server: Server)
     assert any(f"{value:.3f}" == shown[1] for row in stored for value in row.values() if isinstance(value, float))
 
 
+def serious(page: Any) -> list[tuple[str, str]]:
+    """What axe-core calls serious or critical of a page: rule and element."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [(rule["id"], node["html"][:200]) for rule in found if rule["impact"] in ("serious", "critical") for node in rule["nodes"]]
+
+
+def test_a_screening_is_filtered_drawn_and_followed_to_its_origin(page: Any, server: Server, rocksalt: Path, tmp_path: Path) -> None:
+    sulphide = tmp_path / "niningerite.cif"
+    Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.2), ["Mg", "S"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(filename=str(sulphide))
+    pks = server.command("screen", rocksalt, sulphide, "--absorber", "Mg", "--kind", "EXAFS")["pk"]
+    page.goto(server.address("/screening"))
+    page.get_by_label("Table", exact=True).click()
+    page.get_by_role("option", name=f"<{pks['table']}>").click()
+    wait(page, "2 rows")
+    page.get_by_label("Id or formula holds").fill("mgs")
+    wait(page, "1 rows")
+    page.get_by_role("checkbox", name=re.compile(r"row \d")).click()
+    assert names(page)[0].startswith("MgS (")
+    assert not serious(page)
+    page.get_by_role("button", name="All rows").click()
+    wait(page, "2 rows")
+    page.get_by_role("link", name=f"table <{pks['table']}>").click()
+    wait(page, f"TableData <{pks['table']}>")
+    assert not serious(page)
+    page.locator("svg a").filter(has_text="merge_batches").first.click()
+    wait(page, "merge_batches <")
+    page.goto(server.address("/provenance?node=99999999999999999999"))
+    page.get_by_role("alert").get_by_text("there is no node of the pk").wait_for(timeout=PATIENCE)
+
+
 def bad_files(folder: Path) -> dict[str, tuple[str, bytes | int, str]]:
     """Page, content (or a length of nothing) and what is said, by file name."""
     cell = Structure(Lattice.cubic(4.0), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]])
@@ -244,12 +276,9 @@ def test_bad_uploads_are_told_in_a_sentence_and_the_memory_comes_back(page: Any,
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
 def test_pages_are_accessible_and_fit_a_phone(browser: Any, server: Server, rocksalt: Path, scheme: str, width: int) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = context.new_page()
     page.goto(server.url)
-    axe = Axe()
     for address in ("/", "/crystal", "/spectrum", "/screening", "/provenance", "/jobs"):
         page.goto(server.address(address))
         page.wait_for_timeout(700)
@@ -261,11 +290,8 @@ def test_pages_are_accessible_and_fit_a_phone(browser: Any, server: Server, rock
             drop(page, GOETHITE)
             wait(page, "Mean distance")
         page.wait_for_timeout(700)
-        found = axe.run(page).response["violations"]
-        serious = [
-            (rule["id"], node["html"][:200]) for rule in found if rule["impact"] in ("serious", "critical") for node in rule["nodes"]
-        ]
-        assert not serious, (address, serious)
+        found = serious(page)
+        assert not found, (address, found)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
     context.close()
 

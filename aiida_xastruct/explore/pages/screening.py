@@ -10,7 +10,7 @@ from ...engine.errors import XastructError
 from ...tools.plotting.contents import of_curves
 from ..app import Explorer
 from ..screenings import MOST_DRAWN, PAGE, SHOWN, Filter, choices, curves, offered, select
-from .frame import frame, message, node_link, plot, show, told
+from .frame import frame, message, name_checkboxes, node_link, plot, show, told
 
 _ANY = ""
 
@@ -34,7 +34,6 @@ class ScreeningPage:
         self.explorer = explorer
         self.pk: int | None = None
         self.chosen: list[int] = []
-        self._silent = False
         self.problem = message()
         self.place = ui.column().classes("w-full gap-2")
 
@@ -85,6 +84,7 @@ class ScreeningPage:
             node_link(self.pk, "table")
         columns = [{"name": name, "label": name.replace("_", " "), "field": name, "align": "left"} for name in SHOWN]
         self.table = ui.table(columns=columns, rows=[], row_key="number", selection="multiple", on_select=self._select)
+        name_checkboxes(self.table)
         self.table.props('dense flat hide-pagination :rows-per-page-options="[0]"').classes("w-full max-h-[28rem]")
         self.pages = ui.pagination(1, 1, direction_links=True, on_change=lambda _: self.look())
         self.figure = plot()
@@ -110,8 +110,6 @@ class ScreeningPage:
 
     async def _again(self) -> None:
         """Another question begins on its first page."""
-        if self._silent:
-            return
         if self.pages.value != 1:
             self.pages.set_value(1)  # which looks
             return
@@ -131,7 +129,6 @@ class ScreeningPage:
 
     async def reset(self) -> None:
         """Take all filters back."""
-        self._silent = True
         for choice in (self.absorber, self.method, self.sort):
             choice.set_value(_ANY)
         for switch in (self.domain, self.descending):
@@ -139,7 +136,6 @@ class ScreeningPage:
         self.text.set_value("")
         self.error.set_value(None)
         self.rank.set_value(None)
-        self._silent = False
         await self._again()
 
     async def _select(self, event: Any) -> None:

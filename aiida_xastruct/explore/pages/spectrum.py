@@ -15,7 +15,7 @@ from ...tools.plotting.figure import Figure, Line
 from ..app import Explorer
 from ..measured import Measured, Range, Reading, answer, as_files, read
 from ..rankings import offered, rank, row_curve
-from .frame import drawn, facts_list, frame, message, node_link, plot, show, told, upload
+from .frame import drawn, facts_list, frame, message, name_checkboxes, node_link, plot, show, told, upload
 
 if TYPE_CHECKING:
     from ...engine.answers import InverseAnswer
@@ -48,7 +48,7 @@ class SpectrumPage:
         self.measured: Measured | None = None
         self.files: list[tuple[str, bytes]] = []
         self.shown: tuple[Spectrum, str] | None = None
-        self._wanted = self._busy = self._silent = False
+        self._wanted = self._busy = False
         self.problem = message()
         upload("Drop a spectrum, or scans of one sample (XDI, columns, NeXus, Athena, FEFF)", _ENDINGS, self.take, self.problem)
         with ui.row().classes("w-full items-center gap-3"):
@@ -156,7 +156,7 @@ class SpectrumPage:
 
     async def _changed(self) -> None:
         """Put the drawn handles where the controls are, and answer anew."""
-        if self.measured is None or self._silent:
+        if self.measured is None:
             return
         e0, pre, post = float(self.e0.value or self.measured.e0), *(_pair(own) for own in self.ranges.values())
         self.raw.figure["layout"]["shapes"] = _shapes(e0, pre, post)
@@ -168,12 +168,10 @@ class SpectrumPage:
         measured = self.measured
         if measured is None or measured.pre_edge is None or measured.post_edge is None:
             return
-        self._silent = True
         self.e0.set_value(round(measured.e0, 2))
         for name, value in (("pre_edge", measured.pre_edge), ("post_edge", measured.post_edge)):
             for field, number in zip(self.ranges[name], _rounded(value), strict=True):
                 field.set_value(number)
-        self._silent = False
         await self._changed()
 
     @property
@@ -315,6 +313,7 @@ class SpectrumPage:
                     selection="single",
                     on_select=lambda event: self._overlay(pk, event.selection),
                 )
+                name_checkboxes(table)
                 table.classes("w-full").props("dense flat")
 
     async def _overlay(self, pk: int, selection: list[dict[str, Any]]) -> None:
