@@ -34,8 +34,8 @@ COLUMNS = ("id", "hash", "formula", "site", "absorber", "edge", "method", "needs
 #: Hashes or pks in one question: PostgreSQL takes 65,535 values at a time, and each question follows all links anew.
 ASKED = 30_000
 
-#: How attributes are asked for, to be read as JSON here: AiiDA looks at each value of a cell, and of the cells of a list or a dictionary at
-#: each of theirs, which takes longer than all else.
+#: How attributes are asked for, to be read as JSON here: AiiDA looks at each value of a cell, and of a list or a dictionary at each of its
+#: own, which of batches of FEFF, whose rows are such lists, takes several times as long as all else.
 TEXT = {"cast": "t"}
 
 #: Nodes that are kept open at a time.
