@@ -19,13 +19,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium o
 GOETHITE = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
 
 #: Milliseconds that an answer may take on a busy machine; how long it does take is a benchmark.
-PATIENCE = 90_000
+PATIENCE = 240_000
 
 SAYS = "(words) => document.querySelector('main').innerText.includes(words)"
 
 
 def drop(page: Any, path: Path) -> None:
     """Give a file to the page's field."""
+    # The field is named when the page is connected: a file that comes before has nobody to tell.
+    page.wait_for_selector("input[type=file][aria-label]", state="attached", timeout=PATIENCE)
     page.set_input_files("input[type=file]", str(path))
 
 
