@@ -13,7 +13,7 @@ from ..app import Explorer
 from ..crystals import MOST_DRAWN, MOST_MOVE, MOST_STRAIN, Change, Crystal, changed, first_absorber, predict, read
 from ..keeping import keep_structure, spectrum_curve
 from ..view3d import CrystalView
-from .frame import facts_list, frame, message, node_link, plot, show, told, upload
+from .frame import Newest, facts_list, frame, message, node_link, plot, show, told, upload
 
 if TYPE_CHECKING:
     from ...engine.answers import ForwardAnswer
@@ -28,6 +28,12 @@ def register(explorer: Explorer) -> None:
             CrystalPage(explorer)
 
 
+class Slider(ui.slider):
+    """Stands where the hand put it: NiceGUI's own goes back to where the server last saw it, and loses keys on a busy machine."""
+
+    LOOPBACK = False
+
+
 class CrystalPage:
     """One visitor's crystal."""
 
@@ -37,8 +43,8 @@ class CrystalPage:
         self.crystal: Crystal | None = None
         self.site = 0
         self.feff: dict[tuple[int, str, Change], Curve] = {}
-        self._wanted = self._busy = False
         self.problem = message()
+        self.newest = Newest(self._answer, self.problem)
         upload("Drop a crystal (CIF, POSCAR, extended xyz)", ",".join(ENDINGS), self.take, self.problem)
         self.panel = ui.row().classes("w-full gap-4 items-start")
 
@@ -59,10 +65,10 @@ class CrystalPage:
             self.chooser = ui.select(sites, value=self.site, label="Absorber", on_change=lambda event: self.choose(event.value)).classes(
                 "grow"
             )
-            self.kind = ui.toggle(["XANES", "EXAFS"], value="XANES", on_change=self.refresh).props('aria-label="part of the spectrum"')
+            self.kind = ui.toggle(["XANES", "EXAFS"], value="XANES", on_change=self.newest.ask).props('aria-label="part of the spectrum"')
         self.strain = self._slider("Strain of the cell (%)", MOST_STRAIN, 0.05)
         with ui.expansion("Move an atom").classes("w-full"):
-            self.moved = ui.select(sites, value=self.site, label="Atom", on_change=self.refresh).classes("w-full")
+            self.moved = ui.select(sites, value=self.site, label="Atom", on_change=self.newest.ask).classes("w-full")
             self.moves = [self._slider(f"{axis} (angstrom)", MOST_MOVE, 0.01) for axis in "xyz"]
         with ui.row().classes("items-center"):
             ui.button("As it was", on_click=self.restore).props("outline")
@@ -75,7 +81,7 @@ class CrystalPage:
     def _slider(self, what: str, most: float, step: float) -> Any:
         with ui.row().classes("w-full items-center no-wrap gap-3"):
             ui.label(what).classes("w-44 shrink-0")
-            slider = ui.slider(min=-most, max=most, step=step, value=0.0, on_change=self.refresh)
+            slider = Slider(min=-most, max=most, step=step, value=0.0, on_change=self.newest.ask)
             slider.props(f'label aria-label="{what}"').classes("grow")
             ui.label().bind_text_from(slider, "value", lambda value: f"{value:+.2f}").classes("w-14 text-right font-mono")
         return slider
@@ -92,7 +98,7 @@ class CrystalPage:
             crystal = await self.explorer.models(read, name, content)
             self.crystal, self.feff, self.site = crystal, {}, first_absorber(crystal)
             self._build(crystal)
-            await self.refresh()
+            await self.newest.ask()
             self.view.draw(crystal.structure, self.site, MOST_DRAWN)
 
     async def choose(self, site: int) -> None:
@@ -102,23 +108,12 @@ class CrystalPage:
         self.site = site
         self.chooser.set_value(site)
         self.view.choose(self.crystal.structure, site)
-        await self.refresh()
+        await self.newest.ask()
 
-    async def refresh(self) -> None:
-        """Answer for what is asked now; what was asked meanwhile and is no longer is left out."""
-        self._wanted = True
-        if self._busy or self.crystal is None:
+    async def _answer(self) -> None:
+        crystal = self.crystal
+        if crystal is None:
             return
-        self._busy = True
-        try:
-            while self._wanted:
-                self._wanted = False
-                with told(self.problem):
-                    await self._answer(self.crystal)
-        finally:
-            self._busy = False
-
-    async def _answer(self, crystal: Crystal) -> None:
         site, kind, change = self.site, str(self.kind.value), self.change
         bundle = await self.explorer.bundle()
 
@@ -130,8 +125,8 @@ class CrystalPage:
         if self.crystal is not crystal:
             return
         feff = self.feff.get((site, kind, change))
-        show(self.figure, of_curves([curve] if feff is None else [curve, feff]), moving=self._wanted)
-        if not self._wanted:  # while a slider moves, the curve alone follows
+        show(self.figure, of_curves([curve] if feff is None else [curve, feff]))
+        if not self.newest.wanted:  # while a slider moves, the curve alone follows
             self.view.move(structure, site)
             self._tell(crystal, answer, site)
 
@@ -189,7 +184,7 @@ class CrystalPage:
                     curve = await self.explorer.profile(spectrum_curve, pks["spectrum"])
                     if self.crystal is crystal:
                         self.feff[site, kind, change] = curve
-                        await self.refresh()
+                        await self.newest.ask()
         finally:
             button.set_enabled(True)
 
