@@ -117,12 +117,7 @@ def measure(pictures: Path | None) -> dict[str, Any]:
     source, drops, rates = AmcsdSource(), [], []
     with tempfile.TemporaryDirectory() as name, explorer(Path(name) / "home") as server, chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
-        for _ in range(200):
-            try:
-                page.goto(server.url)
-                break
-            except Exception:  # it is not up yet
-                page.wait_for_timeout(300)
+        page.goto(server.url)
         paths = []
         for number in CRYSTALS:
             crystal, _ = source.structure(str(number))

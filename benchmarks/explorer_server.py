@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ def _environment(home: Path) -> dict[str, str]:
 
 @contextmanager
 def explorer(home: Path, *options: str) -> Iterator[Server]:
-    """Serve the pages of a profile in `home`, which is made there if missing, until the context ends.
+    """Serve the pages of a profile in `home`, which is made there if missing, until the context ends; begins when they answer.
 
     Args:
         home: for AiiDA's configuration, its database and repository.
@@ -67,7 +69,18 @@ def explorer(home: Path, *options: str) -> Iterator[Server]:
         assert process.stdout is not None
         try:
             said = json.loads(process.stdout.readline())
+            _wait_for(said["port"])
             yield Server(home, said["url"], said["port"], process)
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+def _wait_for(port: int) -> None:
+    """Return when somebody listens on a port of this machine."""
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nobody listens on port {port}.")

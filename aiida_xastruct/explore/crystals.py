@@ -11,7 +11,7 @@ from ..engine.crystal_file import ENDINGS, is_crystal_name, read_crystal
 from ..engine.errors import StructureError
 from ..engine.models.calibration import ForwardCalibration
 from ..engine.point_band import point_band, with_share
-from ..engine.structure import atomic_numbers, check_structure, inequivalent_absorbers, symbol, symbol_of
+from ..engine.structure import atomic_numbers, check_structure, inequivalent_absorbers, symbol
 from ..tools.plotting.contents import Curve
 
 if TYPE_CHECKING:
@@ -93,11 +93,6 @@ def first_absorber(crystal: Crystal) -> int:
     """The site that is asked about first: of the heaviest element, whose edge is the one most likely measured."""
     numbers = atomic_numbers(crystal.structure)
     return max(crystal.equivalents, key=lambda site: (numbers[site], -site))
-
-
-def elements(crystal: Crystal) -> list[str]:
-    """Symbols of its elements, by atomic number."""
-    return [symbol_of(number) for number in sorted(set(atomic_numbers(crystal.structure)))]
 
 
 def changed(structure: Structure, change: Change) -> Structure:

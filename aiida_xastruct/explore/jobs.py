@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -26,9 +25,6 @@ MOST_RUNNING = 4
 _MOST_LINES, _PATIENCE = 200, 20.0
 
 _PROGRAM = "from aiida_xastruct.cli.root import cli; cli()"
-
-#: What AiiDA puts before each line of a report: when, the logger and the level.
-_HEAD = re.compile(r"^\S+ \S+ <\d+> aiida\.\S+: \[\w+\] |^\d[\d/-]+ [\d:]+ (AM|PM)? ?<\d+> \S+ \[\w+\]:? ")
 
 
 @dataclass(eq=False)
@@ -88,6 +84,8 @@ class Jobs:
         """
         self._profile, self._read_only = profile, read_only
         self.all: list[Job] = []
+        #: What watches them; an event loop holds its tasks weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, title: str, arguments: Sequence[str]) -> Job:
         """Begin a command.
@@ -110,8 +108,9 @@ class Jobs:
             limit=1 << 24, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         self.all.append(job)
-        job_task = asyncio.create_task(_watch(job, job._process))
-        job_task.add_done_callback(_keep_until_done(job_task))
+        task = asyncio.create_task(_watch(job, job._process))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return job
 
     async def run(self, title: str, arguments: Sequence[str]) -> Any:
@@ -134,15 +133,6 @@ class Jobs:
     def _check(self) -> None:
         if self._read_only:
             raise XastructError("the explorer is read only: it starts and stops nothing; start it without --read-only.")
-
-
-#: Tasks that watch jobs; the event loop itself holds them weakly.
-_TASKS: set[asyncio.Task[None]] = set()
-
-
-def _keep_until_done(task: asyncio.Task[None]) -> Any:
-    _TASKS.add(task)
-    return _TASKS.discard
 
 
 async def _watch(job: Job, process: asyncio.subprocess.Process) -> None:
@@ -169,7 +159,7 @@ async def _watch(job: Job, process: asyncio.subprocess.Process) -> None:
 
 async def _read_lines(job: Job, stream: asyncio.StreamReader) -> None:
     async for line in stream:
-        text = _HEAD.sub("", line.decode(errors="replace").rstrip())
+        text = line.decode(errors="replace").rstrip()
         if text:
             job.lines.append(text)
 

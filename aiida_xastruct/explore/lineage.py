@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -103,30 +104,21 @@ def lineage(pk: int) -> Lineage:
     from aiida.common.exceptions import NotExistent
     from aiida.orm import ProcessNode, load_node
 
-    from ..tools.report.gather import gather
+    from ..tools.report.gather import gather, identity_of
 
     try:
         node: Any = load_node(pk)
     except NotExistent as error:
         raise XastructError(f"there is no node <{pk}> in this profile; give another.") from error
-    facts = {"node": f"{type(node).__name__} <{node.pk}>", "uuid": node.uuid, "label": node.label, "made": f"{node.ctime:%Y-%m-%d %H:%M}"}
-    if isinstance(node, ProcessNode):
-        state = node.process_state.value if node.process_state else "unknown"
-        facts["process"] = f"{node.process_label}, {state}" + ("" if node.exit_status is None else f", exit status {node.exit_status}")
-        facts["exit message"] = node.exit_message or ""
+    facts, graph = identity_of(node), None
     figures: tuple[Figure, ...] = ()
-    try:
+    with contextlib.suppress(XastructError):  # no result of this package: a structure, a file, a process that failed
         told = gather(node)
-    except XastructError:  # no result of this package: a structure, a file, a process that failed
-        pass
-    else:
         facts |= {name: value for name, value in {**told.asked, **told.answer}.items() if name not in facts}
-        figures = tuple(told.figures)[:MOST_FIGURES]
+        figures, graph = tuple(told.figures)[:MOST_FIGURES], told.graph
     report = tuple(_report(node)) if isinstance(node, ProcessNode) else ()
     title = str(node.process_label) if isinstance(node, ProcessNode) else type(node).__name__
-    return Lineage(
-        f"{title} <{pk}>", {name: text for name, text in facts.items() if text}, figures, graph_of(node), tuple(_groups(node)), report
-    )
+    return Lineage(f"{title} <{pk}>", facts, figures, graph or graph_of(node), tuple(_groups(node)), report)
 
 
 def _groups(node: Node) -> Iterable[Group]:

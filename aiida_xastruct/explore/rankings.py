@@ -10,7 +10,7 @@ import numpy as np
 from ..engine.errors import XastructError
 from ..engine.spectrum import find_e0
 from ..tools.plotting.contents import Curve
-from .screenings import parts, row_spectrum, table_of
+from .screenings import parts, table_of
 
 if TYPE_CHECKING:
     from ..engine.spectrum import Spectrum
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Screenings that are offered, the newest first.
 MOST_OFFERED = 50
 
-_COLUMNS = ("id", "formula", "absorber", "edge", "row", "e0", "method", "structure", "multiplicity", "chunk")
+_COLUMNS = ("id", "formula", "row", "method", "structure", "multiplicity", "chunk")
 
 
 @dataclass(frozen=True)
@@ -64,33 +64,29 @@ def rank(pk: int, target: Spectrum, kind: str, most: int) -> list[Ranked]:
         XastructError: if the target covers too little, or the table lost its spectra.
     """
     from ..engine.ranking import distances, structure_means
-    from ..tools.rows import origin
+    from ..tools.query_rows import Opened
 
-    table = table_of(pk)
-    whole = table.read([name for name in _COLUMNS if name in table.column_names()]).to_pylist()
-    asked = (target.absorber, target.edge)
-    rows = [{**row, "number": n} for n, row in enumerate(whole) if row["row"] is not None and (row["absorber"], row["edge"]) == asked]
+    table, opened = table_of(pk), Opened()
+    asked = [("absorber", "=", target.absorber), ("edge", "=", target.edge)]
+    found = table.find(asked, [name for name in _COLUMNS if name in table.column_names()]).to_pylist()
+    rows = [row for row in found if row["row"] is not None]
     if not rows:
         raise XastructError(f"the table <{pk}> has no spectrum of {target.absorber} {target.edge}; choose another.")
-    arrays: dict[Any, Any] = {}
     crystals: dict[Any, int] = {}
     first: list[dict[str, Any]] = []
     for row in rows:
-        place = row["place"] = (row.get("chunk"), row["method"] == "feff")
-        if place not in arrays:
-            arrays[place] = origin(table, row)[0].get_array("mu")
         row["crystal"] = crystals.setdefault((row.get("chunk"), row["structure"]), len(crystals))
         if row["crystal"] == len(first):
             first.append(row)
-    curves = np.array([arrays[row["place"]][row["row"]] for row in rows], dtype=np.float64)
+    curves = np.array([opened.arrays(table, row).get_array("mu")[row["row"]] for row in rows], dtype=np.float64)
     weights = np.array([row["multiplicity"] for row in rows])
     _, means = structure_means(np.array([row["crystal"] for row in rows]), weights, curves)
-    found = distances(target, means, kind)  # type: ignore[arg-type]
-    order = [int(index) for index in np.argsort(found.distance, kind="stable")[:most] if np.isfinite(found.distance[index])]
+    far = distances(target, means, kind)  # type: ignore[arg-type]
+    order = [int(index) for index in np.argsort(far.distance, kind="stable")[:most] if np.isfinite(far.distance[index])]
     return [
         Ranked(
-            place, str(first[index]["id"]), str(first[index].get("formula") or ""), float(found.distance[index]),
-            float(found.shift[index]), first[index]["number"],
+            place, str(first[index]["id"]), str(first[index].get("formula") or ""), float(far.distance[index]),
+            float(far.shift[index]), first[index]["number"],
         )
         for place, index in enumerate(order, start=1)
     ]  # fmt: skip
@@ -98,6 +94,8 @@ def rank(pk: int, target: Spectrum, kind: str, most: int) -> list[Ranked]:
 
 def row_curve(pk: int, number: int, label: str, like: Spectrum) -> Curve:
     """The spectrum of a row to lay over a measurement, at energies from the measurement's E0."""
-    own = row_spectrum(table_of(pk), number)
+    from ..tools.query_rows import Place
+
+    own = Place(pk, number).load()
     shift = find_e0(like) - find_e0(own)
     return Curve(label, replace(own, energy=own.energy + shift, e0=find_e0(like)))

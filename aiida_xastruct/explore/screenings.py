@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import XastructError
-from ..engine.spectrum import Spectrum
 from ..tools.plotting.contents import Curve
 
 if TYPE_CHECKING:
@@ -165,28 +164,14 @@ def curves(pk: int, numbers: Sequence[int]) -> list[Curve]:
     Raises:
         XastructError: if a row has none, or the table lost its arrays.
     """
-    table = table_of(pk)
-    found = []
+    from ..tools.query_rows import Opened, Place
+
+    table, opened, found = table_of(pk), Opened(), []
     for number in numbers[:MOST_DRAWN]:
         row = table.get_row(number)
-        found.append(
-            Curve(f"{row.get('formula') or row['id']} ({row['id']}), {row['absorber']} {row['site']}", row_spectrum(table, number))
-        )
+        label = f"{row.get('formula') or row['id']} ({row['id']}), {row['absorber']} {row['site']}"
+        found.append(Curve(label, Place(pk, number).load(opened)))
     return found
-
-
-def row_spectrum(table: TableData, number: int) -> Spectrum:
-    """The spectrum of a row, flat, at absolute energies.
-
-    Raises:
-        XastructError: if it has none, or the table lost its arrays.
-    """
-    from ..tools.rows import curve
-
-    energy, mu = curve(table, number)
-    row = table.get_row(number)
-    kind = table.base.attributes.get("kind")
-    return Spectrum(energy, mu, row["absorber"], row["edge"], kind, row["method"], "feff", "flat", None, float(row["e0"]))
 
 
 def table_of(pk: int) -> TableData:
@@ -212,12 +197,10 @@ def table_of(pk: int) -> TableData:
 @lru_cache(maxsize=2)
 def _read(uuid: str) -> pa.Table:
     """The columns of a table that are shown, and each row's number; kept for the next page, since a stored table never changes."""
-    import numpy as np
     import pyarrow as pa
     from aiida.orm import load_node
 
     node: Any = load_node(uuid=uuid)
-    table = node.read([name for name in SHOWN if name in node.column_names()])
+    table = node.find(columns=[name for name in SHOWN if name in node.column_names()])
     plain = [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in table.columns]
-    table = pa.table(plain, names=table.column_names)
-    return table.append_column("number", pa.array(np.arange(table.num_rows)))
+    return pa.table(plain, names=table.column_names)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import ProcessState
-from aiida.engine.runners import Runner
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 
 from ..engine.errors import XastructError
+from .running import execute, own_runner
 
 
 def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
@@ -21,7 +21,7 @@ def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
         outputs and node, once it has ended.
 
     Raises:
-        XastructError: if it has ended already, or left no checkpoint.
+        XastructError: if it has ended already, or left no checkpoint, or a signal stopped it again.
     """
     from aiida.manage import get_manager
 
@@ -29,9 +29,8 @@ def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
         raise XastructError(f"{node.process_label}<{node.pk}> has ended already; there is nothing to resume.")
     if node.checkpoint is None:
         raise XastructError(f"{node.process_label}<{node.pk}> left no checkpoint; start it again.")
-    manager = get_manager()
-    runner: Runner = manager.create_runner(poll_interval=1.0)
-    manager.set_runner(runner)
+    runner = own_runner()
+    get_manager().set_runner(runner)
 
     def load(one: ProcessNode) -> Any:
         return runner.persister.load_checkpoint(one.pk).unbundle()  # type: ignore[union-attr]
@@ -49,5 +48,4 @@ def resume(node: ProcessNode) -> tuple[dict[str, Any], ProcessNode]:
                 revive(child)
 
     revive(node)
-    outputs, ended = runner.run_get_node(load(node))
-    return dict(outputs), ended
+    return execute(load(node))

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiida.common.exceptions import AiidaException
 from aiida.engine import Process, ProcessBuilder, ProcessState
+from aiida.engine.runners import Runner
 from aiida.engine.utils import instantiate_process, loop_scope
 from aiida.manage import get_manager
 from aiida.orm import CalcJobNode, ProcessNode
@@ -39,10 +40,18 @@ def run_here(builder: ProcessBuilder) -> tuple[dict[str, Any], ProcessNode]:
         XastructError: if SIGINT or SIGTERM stopped it; then nothing that it began is left.
         ValueError: if an input is refused.
     """
-    runner = get_manager().create_runner(communicator=None, poll_interval=POLL)
-    process = instantiate_process(runner, builder)
+    return execute(instantiate_process(own_runner(), builder))
+
+
+def own_runner() -> Runner:
+    """A runner that asks no broker: everything that it begins runs in this process."""
+    return get_manager().create_runner(communicator=None, poll_interval=POLL)
+
+
+def execute(process: Process) -> tuple[dict[str, Any], ProcessNode]:
+    """Run a process that an own runner has; returns and errors are those of `run_here`."""
     try:
-        with loop_scope(runner.loop), _ended_by_signals(process):
+        with loop_scope(process.loop), _ended_by_signals(process):
             process.execute()
     except KilledError as error:
         end_descendants(process.node)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,7 @@ from pymatgen.core import Lattice, Structure
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An explorer that answers."""
     with explorer(tmp_path_factory.mktemp("explore")) as running:
-        wait_for(running.port)
         yield running
-
-
-def wait_for(port: int) -> None:
-    """Return when somebody listens on a port of this machine."""
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(f"nobody listens on port {port}.")
 
 
 @pytest.fixture(scope="module")

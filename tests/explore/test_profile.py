@@ -72,7 +72,7 @@ def test_a_crystal_is_the_first_beside_its_own_spectrum(screening: Any) -> None:
 def test_a_node_tells_where_it_came_from_and_where_it_went(screening: Any) -> None:
     found = lineage.lineage(screening.pk)
     assert found.title == f"ScreenWorkChain <{screening.pk}>"
-    assert "finished, exit status 0" in found.facts["process"]
+    assert found.facts["state"] == "finished, exit status 0"
     assert found.figures
     assert any("batch" in line or "chunk" in line for line in found.report), found.report
     table = lineage.lineage(screening.outputs.table.pk)

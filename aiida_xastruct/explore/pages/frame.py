@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -99,22 +99,10 @@ def plot(figure: Figure | None = None) -> Any:
     return element
 
 
-def show(element: Any, figure: Figure, moving: bool = False) -> None:
-    """Put a figure in place of the one that is shown.
-
-    Args:
-        element: of `plot`.
-        figure: to show.
-        moving: another one follows at once: where only the height of the curves differs, axes and legend stay for now.
-    """
-    new = drawn(figure)
-    before, element.figure = element.figure, new
-    if moving and [trace.get("name") for trace in before["data"]] == [trace.get("name") for trace in new["data"]]:
-        frame = {"data": [{"y": trace["y"]} for trace in new["data"]], "traces": list(range(len(new["data"])))}
-        element.run_plot_method("animate", frame, {"transition": {"duration": 0}, "frame": {"duration": 0, "redraw": False}})
-        return
+def show(element: Any, figure: Figure) -> None:
+    """Put a figure in place of the one that is shown."""
     element.props["aria-label"] = figure.description
-    element.update_figure(new)
+    element.update_figure(drawn(figure))
 
 
 def drawn(figure: Figure) -> dict[str, Any]:
@@ -157,6 +145,34 @@ def told(place: Any) -> Iterator[None]:
         say(place, "this went wrong in a way that was not foreseen; the terminal of `aiida-xastruct explore` shows how.")
 
 
+class Newest:
+    """Work that is done for what is asked now, one at a time: what was asked meanwhile and is no longer is left out."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]], place: Any) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            work: looks at what is asked, and does it.
+            place: the `message` that says what goes wrong.
+        """
+        self._work, self._place = work, place
+        self.wanted = self._busy = False
+
+    async def ask(self) -> None:
+        """Something else is asked."""
+        self.wanted = True
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self.wanted:
+                self.wanted = False
+                with told(self._place):
+                    await self._work()
+        finally:
+            self._busy = False
+
+
 def name_checkboxes(table: Any) -> None:
     """Give the checkboxes of a table's rows names that a screen reader reads; Quasar gives none."""
     table.add_slot("header-selection", '<q-checkbox v-model="props.selected" aria-label="all rows of this page" />')
@@ -176,7 +192,7 @@ def say(place: Any, sentence: str) -> None:
         ui.label(sentence)
 
 
-def upload(what: str, endings: str, take: Callable[[str, bytes], Any], place: Any, *, multiple: bool = False) -> Any:
+def upload(what: str, endings: str, take: Callable[[str, bytes], Any], place: Any) -> Any:
     """A field that takes files, by dropping or choosing them.
 
     Args:
@@ -184,7 +200,6 @@ def upload(what: str, endings: str, take: Callable[[str, bytes], Any], place: An
         endings: of files that are offered first, such as `.cif,.vasp`.
         take: async; gets name and content of each file.
         place: the `message` that says why a file was refused.
-        multiple: take several at once.
     """
 
     async def arrived(event: Any) -> None:
@@ -195,7 +210,6 @@ def upload(what: str, endings: str, take: Callable[[str, bytes], Any], place: An
     field = ui.upload(
         label=what,
         auto_upload=True,
-        multiple=multiple,
         max_file_size=MAX_FILE,
         on_upload=arrived,
         on_rejected=partial(_refused, place),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
@@ -15,7 +16,7 @@ from ...tools.plotting.figure import Figure, Line
 from ..app import Explorer
 from ..measured import Measured, Range, Reading, answer, as_files, read
 from ..rankings import offered, rank, row_curve
-from .frame import drawn, facts_list, frame, message, name_checkboxes, node_link, plot, show, told, upload
+from .frame import Newest, drawn, facts_list, frame, message, name_checkboxes, node_link, plot, show, told, upload
 
 if TYPE_CHECKING:
     from ...engine.answers import InverseAnswer
@@ -48,8 +49,8 @@ class SpectrumPage:
         self.measured: Measured | None = None
         self.files: list[tuple[str, bytes]] = []
         self.shown: tuple[Spectrum, str] | None = None
-        self._wanted = self._busy = False
         self.problem = message()
+        self.newest = Newest(self._answer, self.problem)
         upload("Drop a spectrum, or scans of one sample (XDI, columns, NeXus, Athena, FEFF)", _ENDINGS, self.take, self.problem)
         with ui.row().classes("w-full items-center gap-3"):
             self.absorber = ui.input("Absorber, where the file does not say").classes("w-72")
@@ -87,7 +88,7 @@ class SpectrumPage:
         self.panel.clear()
         with self.panel:
             self._build(measured)
-        await self.refresh()
+        await self.newest.ask()
         await self._offer()
 
     def _build(self, measured: Measured) -> None:
@@ -105,7 +106,7 @@ class SpectrumPage:
                 first = "EXAFS" if "EXAFS" in measured.kinds else measured.kinds[0]
                 self.kind = ui.toggle(list(measured.kinds), value=first, on_change=self._other_kind)
                 self.kind.props('aria-label="part of the spectrum"')
-                self.elements = ui.input("Elements of the sample, if known", on_change=self.refresh).props("debounce=600")
+                self.elements = ui.input("Elements of the sample, if known", on_change=self.newest.ask).props("debounce=600")
             self.facts = ui.column().classes("w-full gap-0").props("role=status")
             self.table, self.distance = plot(), plot()
             self.distance.classes(replace="w-full h-44")
@@ -161,7 +162,7 @@ class SpectrumPage:
         e0, pre, post = float(self.e0.value or self.measured.e0), *(_pair(own) for own in self.ranges.values())
         self.raw.figure["layout"]["shapes"] = _shapes(e0, pre, post)
         self.raw.update()
-        await self.refresh()
+        await self.newest.ask()
 
     async def usual(self) -> None:
         """Back to the normalisation that models are used to."""
@@ -193,24 +194,14 @@ class SpectrumPage:
         )
 
     async def _other_kind(self) -> None:
-        await self.refresh()
+        await self.newest.ask()
         await self._offer()
 
-    async def refresh(self) -> None:
-        """Answer for what is asked now; what was asked meanwhile and is no longer is left out."""
-        self._wanted = True
-        if self._busy or self.measured is None:
+    async def _answer(self) -> None:
+        measured = self.measured
+        if measured is None:
             return
-        self._busy = True
-        try:
-            while self._wanted:
-                self._wanted = False
-                with told(self.problem):
-                    await self._answer(self.measured, self.reading)
-        finally:
-            self._busy = False
-
-    async def _answer(self, measured: Measured, reading: Reading) -> None:
+        reading = self.reading
         bundle = await self.explorer.bundle()
         spectrum, found = await self.explorer.models(answer, bundle, measured, reading)
         if self.measured is not measured:
@@ -330,8 +321,6 @@ class SpectrumPage:
 
 def _cut(spectrum: Spectrum) -> Spectrum:
     """The part of a flat spectrum that a XANES is read from, so that a long scan does not hide it."""
-    from dataclasses import replace
-
     e0 = spectrum.e0 if spectrum.e0 is not None else tabulated_edge(spectrum.absorber, spectrum.edge)
     near = (spectrum.energy >= e0 - 30.0) & (spectrum.energy <= e0 + 100.0)
     return replace(spectrum, energy=spectrum.energy[near], mu=spectrum.mu[near], mu0=None)

@@ -69,9 +69,9 @@ def as_json(figure: Figure) -> str:
     return json.dumps(draw(figure)).replace("<", "\\u003c")
 
 
-def _plain(values: Any) -> list[float]:
-    """Plain numbers, of which six digits are seen."""
-    return [float(f"{value:.7g}") for value in np.asarray(values, dtype=np.float64)]
+def _plain(values: Any) -> list[float | None]:
+    """Plain numbers, of which six digits are seen; None, which JSON has, for what is no number."""
+    return [float(f"{value:.7g}") if np.isfinite(value) else None for value in np.asarray(values, dtype=np.float64)]
 
 
 def _faint(colour: str, opacity: float) -> str:

@@ -79,14 +79,6 @@ def gather(node: Node) -> Report:
         XastructError: if the node is none of these, or the process has not ended well.
     """
     results = _results(node)
-    identity = {
-        "node": f"{type(node).__name__} <{node.pk}>",
-        "uuid": node.uuid,
-        "label": node.label,
-        "made": f"{node.ctime:%Y-%m-%d %H:%M}",
-    }
-    if isinstance(node, ProcessNode):
-        identity |= {"process": str(node.process_label), "state": f"{node.process_state.value}, exit status {node.exit_status}"}  # type: ignore[union-attr]
     answers = [item for item in results if isinstance(item, Dict)]
     answer = {name: text for item in answers[:1] for name, text in _said(item.get_dict()).items()}
     tables = [_table(item) for item in results if isinstance(item, TableData)] + [
@@ -98,7 +90,7 @@ def gather(node: Node) -> Report:
         answer = _spectrum(results[0])
     return Report(
         _title(node),
-        {name: text for name, text in identity.items() if text},
+        identity_of(node),
         _asked(node),
         answer,
         tables,
@@ -106,6 +98,21 @@ def gather(node: Node) -> Report:
         [(work.key, _work(work.fields)) for work in works_of(node)],
         graph_of(node),
     )
+
+
+def identity_of(node: Node) -> dict[str, str]:
+    """Type, uuid, label and time of a node, and of a process how it is doing, by name."""
+    identity = {
+        "node": f"{type(node).__name__} <{node.pk}>",
+        "uuid": node.uuid,
+        "label": node.label,
+        "made": f"{node.ctime:%Y-%m-%d %H:%M}",
+    }
+    if isinstance(node, ProcessNode):
+        state = node.process_state.value if node.process_state is not None else "unknown"
+        ended = "" if node.exit_status is None else f", exit status {node.exit_status}"
+        identity |= {"process": str(node.process_label), "state": state + ended, "message": node.exit_message or ""}
+    return {name: text for name, text in identity.items() if text}
 
 
 def figures_of(nodes: Sequence[Node], kind: str = "") -> list[Figure]:
