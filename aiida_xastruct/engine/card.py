@@ -26,6 +26,9 @@ _ANY_SIGN = ("weights", "chemistry", "pool", "set_threshold", "seldom_threshold"
 #: Absorbers with a threshold of their own, as many as there are, and that threshold: a calibration may do without.
 _LIST, _MAY_BE_NONE = "often", "seldom_threshold"
 
+#: Calibrations within calibrations, which are looked at by themselves.
+_NESTED = ("error_model", "calibration")
+
 
 def check_card(name: str, kind: str, card: Mapping[str, Any]) -> None:
     """Refuse a card whose values are missing, of another type, not finite, or of another number than the task asks for.
@@ -56,7 +59,7 @@ def check_card(name: str, kind: str, card: Mapping[str, Any]) -> None:
     if name == "neighbours":
         composition = card.get("composition")
         _check_numbers(name, kind, composition, {"chemistry": 10, "pool": 4})
-        _check_numbers(name, kind, composition["calibration"] if isinstance(composition, dict) else None, {})
+        _check_numbers(name, kind, composition.get("calibration") if isinstance(composition, dict) else None, {})
 
 
 def _check_numbers(name: str, kind: str, values: Any, lengths: Mapping[str, int]) -> None:
@@ -65,7 +68,7 @@ def _check_numbers(name: str, kind: str, values: Any, lengths: Mapping[str, int]
     if not isinstance(values, dict) or not lengths.keys() <= values.keys():
         raise ModelError(f"{damaged} ({', '.join(lengths) or 'nothing'}); install a family of this version.")
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key in _NESTED:
             continue
         if key == _MAY_BE_NONE and value is None:
             continue

@@ -8,13 +8,13 @@ Zidek, Stat. Sci. 1, 114 (1986), with weights that are learned).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import MAX_Z
-from .calibration import NeighbourCalibration
+from .calibration import NeighbourCalibration, read_calibration
 from .networks import electronegativity
 
 Array = NDArray[np.float64]
@@ -129,8 +129,13 @@ class CompositionModel:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> CompositionModel:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(tuple(data["chemistry"]), tuple(data["pool"]), NeighbourCalibration.from_json(data["calibration"]))
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+            ModelError: if the calibration is not that of this version.
+        """
+        calibration = cast(NeighbourCalibration, read_calibration("neighbours", data["calibration"]))
+        return cls(tuple(data["chemistry"]), tuple(data["pool"]), calibration)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,9 @@ SITES_PER_SHARD = {"EXAFS": 1200, "XANES": 4000}
 #: k of stored EXAFS, 1/angstrom, shape (400,).
 K_GRID: NDArray[np.float64] = np.round(0.05 * np.arange(1, 401), 2)
 
+#: What a curve may not reach: float32 holds numbers up to 3e38, rounding included.
+_TOO_LARGE = 1e30
+
 _TEXT = ("source", "source_id", "source_version", "fingerprint", "absorber", "edge", "program", "uuid")
 
 
@@ -240,6 +243,9 @@ def export(state: State, folder: Path | str) -> list[Path]:
 
     Returns:
         The new shards, each written under another name first, so that a kill leaves no half of one.
+
+    Raises:
+        DatasetError: if a record is damaged; shards that were full before it stay.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -247,11 +253,12 @@ def export(state: State, folder: Path | str) -> list[Path]:
     waiting: dict[str, list[dict[str, Any]]] = defaultdict(list)
     written = []
     for record in state.lines(RECORDS):
-        if key_of(record) in present:
+        key = key_of(record)
+        if key in present:
             continue
-        present.add(key_of(record))
-        kind = record["kind"]
-        waiting[kind].append(record)
+        present.add(key)
+        kind = key[-1]
+        waiting[kind].append(_row(record, key))
         if len(waiting[kind]) >= SITES_PER_SHARD[kind]:
             written += _write(waiting.pop(kind), kind, folder)
     for kind in sorted(waiting):
@@ -259,54 +266,86 @@ def export(state: State, folder: Path | str) -> list[Path]:
     return written
 
 
-def _write(records: list[dict[str, Any]], kind: str, folder: Path) -> list[Path]:
-    """One shard of these records, or two where one would be too large."""
+def _row(record: Mapping[str, Any], key: Key) -> dict[str, Any]:
+    """What a shard holds of one record, by column; `settings` as JSON.
+
+    Raises:
+        DatasetError: if it is damaged, naming the site, so that its line is found.
+    """
+    site = f"site {key[2]} of {key[0]} {key[1]}, {key[3]} {key[4]}"[:200]
+    try:
+        return _columns(record, key[-1])
+    except XastructError as error:
+        raise DatasetError(f"{site}: {error}") from error
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DatasetError(f"the record of {site} is damaged ({type(error).__name__}: {error}); remove its line.") from error
+
+
+def _columns(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    if kind not in SITES_PER_SHARD or not isinstance(record["settings"], dict) or not isinstance(record["notes"], dict):
+        raise ValueError("its kind is neither EXAFS nor XANES, or its settings or notes are no objects")
+    row: dict[str, Any] = {name: str(record[name]).encode() for name in _TEXT}
+    row |= {name: np.array(int(record[name]), dtype=np.int32) for name in ("site", "multiplicity")}
+    row |= {name: json.dumps(record[name], sort_keys=True) for name in ("settings", "notes")}
+    row["structure"] = json.dumps(record["structure"]).encode() if "structure" in record else b""
+    energy, mu, mu0 = (unpack(record[name]).astype(np.float64) for name in ("energy", "mu", "mu0"))
+    if energy.ndim != 1 or not len(energy) == len(mu) == len(mu0) > 0:
+        raise ValueError("its curves are of different lengths")
+    if kind == "EXAFS":
+        e0, chi = float(record["e0"]), unpack(record["chi"])
+        # The points are FEFF's own: k to two decimals, with or without k = 0, where mu/mu0 says nothing.
+        k = np.round(np.sqrt(ETOK * np.maximum(energy - e0, 0.0)), 2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            row |= {"e0": e0, "chi": np.interp(K_GRID, k, mu / mu0 - 1.0), "mu0": np.interp(K_GRID, k, mu0)}
+        row["draws"] = np.array([np.interp(K_GRID, k, draw) for draw in chi]).reshape(len(chi), len(K_GRID))
+        row["conditions"] = np.array(record["conditions"], dtype=np.float32).reshape(len(chi), 2)
+    else:
+        row |= {"energy": energy, "mu": mu, "mu0": mu0}
+    numbers = row.keys() & {"e0", "energy", "mu", "mu0", "chi", "draws", "conditions"}
+    if not all((np.abs(row[name]) < _TOO_LARGE).all() for name in numbers):
+        raise ValueError("its curves are not finite")
+    return row
+
+
+def _write(rows: list[dict[str, Any]], kind: str, folder: Path) -> list[Path]:
+    """One shard of these rows, or two where one would be too large.
+
+    Raises:
+        DatasetError: if they are no table.
+    """
     import io
 
     import h5py
 
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["citation"] = CITATION
-        by_length: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for record in records:
-            by_length[0 if kind == "EXAFS" else int(record["energy"]["shape"][0])].append(record)
-        for length, members in sorted(by_length.items()):
-            _write_group(file.create_group(f"{kind}-{length or len(K_GRID)}"), members, kind)
+    try:
+        with h5py.File(buffer, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["citation"] = CITATION
+            by_length: dict[int, list[dict[str, Any]]] = defaultdict(list)
+            for row in rows:
+                by_length[len(row["mu0"])].append(row)
+            for length, members in sorted(by_length.items()):
+                _write_group(file.create_group(f"{kind}-{length}"), members, kind)
+    except DAMAGED_HDF5 as error:
+        raise DatasetError(f"the {kind} records of the state are no table ({error}); remove those of other builds.") from error
     content = buffer.getvalue()
     if len(content) > MAX_BYTES:
-        half = len(records) // 2
-        return _write(records[:half], kind, folder) + _write(records[half:], kind, folder)
+        half = len(rows) // 2
+        return _write(rows[:half], kind, folder) + _write(rows[half:], kind, folder)
     return [store_shard(content, folder, f"{kind.lower()}-")]
 
 
-def _write_group(group: Any, records: list[dict[str, Any]], kind: str) -> None:
+def _write_group(group: Any, rows: list[dict[str, Any]], kind: str) -> None:
     packed = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
-    unique = sorted({json.dumps(record["settings"], sort_keys=True) for record in records})
+    unique = sorted({row["settings"] for row in rows})
     group.attrs["kind"] = kind
     group.attrs["settings"] = json.dumps([json.loads(text) for text in unique])
-    columns: dict[str, NDArray[Any]] = {name: np.array([str(record[name]).encode() for record in records]) for name in _TEXT}
-    columns["site"] = np.array([record["site"] for record in records], dtype=np.int32)
-    columns["multiplicity"] = np.array([record["multiplicity"] for record in records], dtype=np.int32)
-    columns["settings"] = np.array([unique.index(json.dumps(record["settings"], sort_keys=True)) for record in records], dtype=np.int32)
-    columns["notes"] = np.array([json.dumps(record["notes"], sort_keys=True).encode() for record in records])
-    structures = [json.dumps(record["structure"]) if "structure" in record else "" for record in records]
-    columns["structure"] = np.array([text.encode() for text in structures], dtype=f"S{max(1, *(len(text) for text in structures))}")
-    energy, mu, mu0 = ([unpack(record[name]).astype(np.float64) for record in records] for name in ("energy", "mu", "mu0"))
+    columns: dict[str, NDArray[Any]] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    columns["settings"] = np.array([unique.index(row["settings"]) for row in rows], dtype=np.int32)
+    columns["notes"] = np.char.encode(columns["notes"], "utf-8")
     if kind == "EXAFS":
-        e0 = np.array([record["e0"] for record in records])
-        # The points are FEFF's own: k to two decimals, with or without k = 0, where mu/mu0 says nothing.
-        k = [np.round(np.sqrt(ETOK * np.maximum(one - zero, 0.0)), 2) for one, zero in zip(energy, e0, strict=True)]
-        columns["e0"] = e0
-        columns["chi"] = np.array([np.interp(K_GRID, x, a / b - 1.0) for x, a, b in zip(k, mu, mu0, strict=True)])
-        columns["mu0"] = np.array([np.interp(K_GRID, x, b) for x, b in zip(k, mu0, strict=True)])
-        chi = [unpack(record["chi"]) for record in records]
-        columns["draws"] = np.array([[np.interp(K_GRID, x, draw) for draw in draws] for x, draws in zip(k, chi, strict=True)])
-        columns["conditions"] = np.array([record["conditions"] for record in records], dtype=np.float32)
         group.create_dataset("k", data=K_GRID.astype(np.float32))
-    else:
-        columns["energy"], columns["mu"], columns["mu0"] = np.array(energy), np.array(mu), np.array(mu0)
     for name, values in columns.items():
         stored = _rounded(values) if name in ("chi", "draws", "mu", "mu0") else values
         group.create_dataset(name, data=stored, **packed)
