@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -26,6 +27,12 @@ SOURCES = {
 
 #: How the Materials Project's ids begin, by which crystals of a table (npz) that anybody may have made are known to be its.
 MATERIALS_PROJECT = "mp-"
+
+#: A whole id of the Materials Project.
+_OF_MATERIALS_PROJECT = re.compile(rf"{MATERIALS_PROJECT}\d+")
+
+#: Nodes looked for in one question; PostgreSQL takes 65,535 values.
+_ASKED = 30_000
 
 #: Papers of programs, by how their versions begin.
 PROGRAMS = {"FEFF 10": "feff10", "FEFF10": "feff10", "FEFF 9": "feff9", "FEFF 8": "feff8", "FEFF8": "feff8", "FEFF 6": "feff8"}
@@ -68,7 +75,9 @@ def works_of(node: Node) -> list[Work]:
             _spectrum(ancestor, own, cite)
         elif isinstance(ancestor, DatasetData):
             own[f"dataset-{ancestor.content_hash[:8]}"] = _dataset(ancestor)
-        elif isinstance(ancestor, SinglefileData) and not isinstance(ancestor, TableData):
+        elif isinstance(ancestor, TableData):
+            _table(ancestor, cite)
+        elif isinstance(ancestor, SinglefileData):
             _file(ancestor, cite)
     papers = [Work(key, references()[key], tuple(said)) for key, said in notes.items()]
     return [*own.values(), *papers]
@@ -136,6 +145,11 @@ def papers_of(source: str, source_id: str) -> tuple[str, ...]:
     return SOURCES.get(source, ())
 
 
+def _papers(source: Mapping[str, Any]) -> tuple[str, ...]:
+    """The same of a node's `source`."""
+    return papers_of(str(source.get("db_name", "")), str(source.get("id", "")))
+
+
 def _program(text: str, note: str, cite: Any) -> None:
     """A program by its version, such as `FEFF 8.5L (xraylarch 2026.3.1)`."""
     for start, key in PROGRAMS.items():
@@ -146,7 +160,7 @@ def _program(text: str, note: str, cite: Any) -> None:
 
 def _structure(structure: StructureData, cite: Any) -> None:
     source = structure.base.attributes.get("source", None) or {}
-    papers = papers_of(str(source.get("db_name", "")), str(source.get("id", "")))
+    papers = _papers(source)
     # OPTIMADE is how a database is asked; whose the crystal is, its address says.
     database = f" of {source['db_uri']}" if source.get("db_uri") else ""
     for key in papers:
@@ -186,6 +200,19 @@ def _said(head: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield space, tag, head[space][tag]
 
 
+def _table(table: TableData, cite: Any) -> None:
+    """The crystals of a batch or a screening: of a table (npz) by their ids, of a group by their nodes. Counted, as there are thousands."""
+    names = [str(name) for name in table.read(["id"])["id"].unique().to_pylist()]
+    # A file of a folder may begin with these letters too: only what is nothing but an id is the Materials Project's.
+    found = Counter(key for name in names if _OF_MATERIALS_PROJECT.fullmatch(name) for key in papers_of("npz", name))
+    for start in range(0, len(names), _ASKED):
+        filters = {"uuid": {"in": names[start : start + _ASKED]}}
+        for source in QueryBuilder().append(StructureData, filters=filters, project="attributes.source").all(flat=True):
+            found.update(_papers(source or {}))
+    for key, count in found.items():
+        cite(key, f"{count} crystal{'s' if count > 1 else ''} of {table.filename} <{table.uuid}>")
+
+
 def _dataset(dataset: DatasetData) -> Work:
     get = dataset.base.attributes.get
     engines = ", ".join(map(str, get("engines", [])))
@@ -196,5 +223,5 @@ def _dataset(dataset: DatasetData) -> Work:
 def _file(file: SinglefileData, cite: Any) -> None:
     """A file that was imported, where it came from a database."""
     source = file.base.attributes.get("source", None) or {}
-    for key in papers_of(str(source.get("db_name", "")), str(source.get("id", ""))):
+    for key in _papers(source):
         cite(key, f"file {file.filename}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from io import BytesIO
 from typing import Any
 
 from aiida.orm import StructureData
 
 from aiida_xastruct.cli.root import cli
 from aiida_xastruct.data.dataset import DatasetData
+from aiida_xastruct.engine.batch import write_table
 from aiida_xastruct.engine.citation import Work, bibtex, references
 from aiida_xastruct.tools.citation import papers_of, training_works
 
@@ -58,6 +60,26 @@ def test_a_table_of_crystals_is_the_materials_project_s_only_by_its_ids() -> Non
     assert papers_of("npz", "mp-13") == ("materials_project",)
     assert papers_of("npz", "my-13") == papers_of("npz", "13") == papers_of("cif", "mp-13") == ()
     assert papers_of("omnixas_feff", "mp-1") == ("omnixas", "materials_project")
+
+
+def test_rows_of_a_screening_name_the_source_of_their_crystals(run: Any, provenance: Any) -> None:
+    """By the ids of an npz table, and by the nodes of a group; not by files that begin like an id."""
+    from aiida_xastruct.data.table import TableData
+
+    def keys(*names: str) -> dict[str, dict[str, Any]]:
+        """What a table with crystals of these names rests on."""
+        rows = provenance.table.read().slice(0, len(names))
+        stream = BytesIO()
+        write_table(rows.set_column(rows.column_names.index("id"), "id", [names]), stream)
+        stream.seek(0)
+        return cited(run, TableData.from_file(stream, "EXAFS").store())
+
+    mineral = StructureData(pymatgen=provenance.crystal)
+    mineral.source = {"db_name": "AMCSD", "id": "1234"}
+    mineral.store()
+    assert not {"materials_project", "amcsd"} & keys("mgo", "mp-13.cif:0123456789ab", provenance.twin.uuid).keys()
+    assert "2 crystals" in keys("mp-13", "mp-14", "mine")["materials_project"]["notes"]
+    assert "1 crystal of" in keys(mineral.uuid)["amcsd"]["notes"]
 
 
 def test_a_training_set_of_ones_own_is_nobody_else_s(make_dataset: Any, aiida_profile: Any, tmp_path: Any) -> None:
