@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from .errors import ModelError, StructureError
+from .orbits import Orbits, orbits
 
 FOLDER = Path(__file__).parent.parent / "pretrained" / "sevennet0"
 
@@ -98,12 +99,24 @@ class SevenNetFeatures:
         unknown = sorted(set(numbers.tolist()) - self.elements)
         if unknown:
             raise StructureError(f"SevenNet does not know the element with Z {unknown[0]}; use FEFF for this structure.")
-        centre, neighbour, image, distance = structure.get_neighbor_list(self._cutoff)
-        if len(distance) == 0:
+        alike = orbits(structure)
+        ones = np.unique(alike.first)
+        centre, neighbour, image, distance = structure.get_neighbor_list(
+            self._cutoff, sites=[structure[one] for one in ones], exclude_self=False
+        )
+        other = distance > 1e-8  # pymatgen tells an atom from itself only where all atoms are asked for
+        centre, neighbour, image = ones[centre[other]], neighbour[other], image[other]
+        if len(centre) == 0:
             raise StructureError("no two atoms are within 5 angstrom of each other; is the cell in angstrom?")
         cartesian, matrix = structure.cart_coords, structure.lattice.matrix
         vectors = cartesian[neighbour] + image @ matrix - cartesian[centre]
-        return {"Z": numbers, "pairs": np.stack([centre, neighbour]), "vectors": vectors.astype(np.float32), "num_atoms": len(numbers)}
+        return {
+            "Z": numbers,
+            "pairs": np.stack([centre, neighbour]),
+            "vectors": vectors.astype(np.float32),
+            "num_atoms": len(numbers),
+            "orbits": alike,
+        }
 
     def _atom_features(self, graphs: list[dict[str, Any]]) -> Features:
         import sevenn._keys as key
@@ -118,13 +131,52 @@ class SevenNetFeatures:
             key.EDGE_VEC: torch.from_numpy(np.concatenate([graph["vectors"] for graph in graphs])).to(self.device),
         }
         layers: list[torch.Tensor] = []
+        copies = _Copies([graph["orbits"] for graph in graphs], starts, self.device)
         with torch.inference_mode():
             data = self._network._preprocess(data)
             for name, module in self._network.named_children():
                 data = module(data)
                 if name.endswith("_equivariant_gate"):
+                    copies.fill(data[key.NODE_FEATURE], self._irreps[len(layers)])
                     layers.append(_invariants(data[key.NODE_FEATURE], self._irreps[len(layers)]))
         return np.asarray(torch.cat(layers, dim=1).cpu().numpy(), dtype=np.float32)
+
+
+class _Copies:
+    """Atoms whose features are those of another one, turned; see `engine.orbits`."""
+
+    def __init__(self, alike: Sequence[Orbits], starts: NDArray[np.int64], device: torch.device) -> None:
+        first = np.concatenate([own.first + start for own, start in zip(alike, starts, strict=False)])
+        atoms = np.flatnonzero(first != np.arange(len(first)))
+        rotation = torch.from_numpy(np.concatenate([own.rotation for own in alike])[atoms])
+        self._atoms, self._first = torch.from_numpy(atoms).to(device), torch.from_numpy(first[atoms]).to(device)
+        self._turns = {order: _turn(order, rotation).float().to(device) for order in (1, 2)} if len(atoms) else {}
+
+    def fill(self, x: torch.Tensor, irreps: Any) -> None:
+        """Put the features of the copies into (atoms, irreps) in place."""
+        if not self._turns:
+            return
+        known, start = x[self._first], 0
+        for multiplicity, irrep in irreps:
+            block = known[:, start : start + multiplicity * irrep.dim]
+            if irrep.l:
+                turned = block.reshape(len(known), multiplicity, irrep.dim) @ self._turns[irrep.l]
+                block = turned.reshape(len(known), -1)
+            x[self._atoms, start : start + multiplicity * irrep.dim] = block
+            start += multiplicity * irrep.dim
+
+
+def _turn(order: int, rotation: torch.Tensor) -> torch.Tensor:
+    """(n, 2 order + 1, 2 order + 1) matrices that turn spherical harmonics, as rows, by rotations (n, 3, 3).
+
+    Solved for from the harmonics of a few directions: Euler angles have poles, which rotations of crystals hit.
+    """
+    from e3nn.o3 import spherical_harmonics
+
+    directions = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]], dtype=rotation.dtype)
+    before = spherical_harmonics(order, directions, normalize=True)
+    after = spherical_harmonics(order, directions @ rotation.transpose(1, 2), normalize=True)
+    return torch.as_tensor(torch.linalg.pinv(before) @ after)
 
 
 def _invariants(x: torch.Tensor, irreps: Any) -> torch.Tensor:
