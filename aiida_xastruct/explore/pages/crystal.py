@@ -13,10 +13,13 @@ from ..app import Explorer
 from ..crystals import MOST_DRAWN, MOST_MOVE, MOST_STRAIN, Change, Crystal, changed, first_absorber, predict, read
 from ..keeping import keep_structure, spectrum_curve
 from ..view3d import CrystalView
-from .frame import Newest, facts_list, frame, message, node_link, plot, show, told, upload
+from .frame import Newest, facts_list, frame, message, node_link, plot, show, show_in_passing, told, upload
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
     from ...engine.answers import ForwardAnswer
+    from ...tools.plotting.figure import Figure
 
 
 def register(explorer: Explorer) -> None:
@@ -43,8 +46,9 @@ class CrystalPage:
         self.crystal: Crystal | None = None
         self.site = 0
         self.feff: dict[tuple[int, str, Change], Curve] = {}
+        self.answered: tuple[Structure, int, ForwardAnswer, Figure] | None = None
         self.problem = message()
-        self.newest = Newest(self._answer, self.problem)
+        self.newest = Newest(self._answer, self.problem, self._settle)
         upload("Drop a crystal (CIF, POSCAR, extended xyz)", ",".join(ENDINGS), self.take, self.problem)
         self.panel = ui.row().classes("w-full gap-4 items-start")
 
@@ -96,7 +100,7 @@ class CrystalPage:
         """Show a crystal that was dropped."""
         with told(self.problem):
             crystal = await self.explorer.models(read, name, content)
-            self.crystal, self.feff, self.site = crystal, {}, first_absorber(crystal)
+            self.crystal, self.answered, self.feff, self.site = crystal, None, {}, first_absorber(crystal)
             self._build(crystal)
             await self.newest.ask()
             self.view.draw(crystal.structure, self.site, MOST_DRAWN)
@@ -125,10 +129,19 @@ class CrystalPage:
         if self.crystal is not crystal:
             return
         feff = self.feff.get((site, kind, change))
-        show(self.figure, of_curves([curve] if feff is None else [curve, feff]))
-        if not self.newest.wanted:  # while a slider moves, the curve alone follows
-            self.view.move(structure, site)
-            self._tell(crystal, answer, site)
+        self.answered = structure, site, answer, of_curves([curve] if feff is None else [curve, feff])
+        if self.newest.hurried:  # while a slider moves, the curve alone follows
+            show_in_passing(self.figure, self.answered[-1])
+
+    def _settle(self) -> None:
+        """Tell all of the last answer, and have the page know its figure."""
+        crystal = self.crystal
+        if crystal is None or self.answered is None:
+            return
+        structure, site, answer, figure = self.answered
+        show(self.figure, figure)
+        self.view.move(structure, site)
+        self._tell(crystal, answer, site)
 
     def _tell(self, crystal: Crystal, answer: ForwardAnswer, site: int) -> None:
         unit = "1/angstrom^2 of k^2 chi" if answer.spectrum.kind == "EXAFS" else "of the edge step"

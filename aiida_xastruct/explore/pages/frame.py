@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -30,6 +33,9 @@ PAGES = (
 
 #: Colours that stand out enough from the ground in light and in dark (WCAG 2, contrast 4.5).
 _COLOURS = {"primary": "#1f5f99", "negative": "#b3261e", "positive": "#1b6e3c", "warning": "#8a5a00"}
+
+#: Seconds without another question after which a slider counts as at rest.
+_REST = 0.3
 
 #: Head of a field for files.
 _CHOOSE = """
@@ -105,6 +111,15 @@ def show(element: Any, figure: Figure) -> None:
     element.update_figure(drawn(figure))
 
 
+def show_in_passing(element: Any, figure: Figure) -> None:
+    """Draw a figure that another follows at once; `show` must put the last one in place.
+
+    The page's other elements are left alone, which a browser would else go through at each.
+    """
+    new = drawn(figure)
+    element.run_plot_method("react", new["data"], new["layout"], new["config"])
+
+
 def drawn(figure: Figure) -> dict[str, Any]:
     """A figure as plotly.js takes it."""
     return draw(figure) | {"config": {"displaylogo": False}}
@@ -146,29 +161,42 @@ def told(place: Any) -> Iterator[None]:
 
 
 class Newest:
-    """Work that is done for what is asked now, one at a time: what was asked meanwhile and is no longer is left out."""
+    """Work that is done for what is asked now, one at a time: what was asked meanwhile and is no longer is left out.
 
-    def __init__(self, work: Callable[[], Awaitable[None]], place: Any) -> None:
+    Attributes:
+        hurried: whether questions come one upon the other, as from a slider that is dragged.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[None]], place: Any, settle: Callable[[], None] = lambda: None) -> None:
         """Nothing is asked yet.
 
         Args:
             work: looks at what is asked, and does it.
             place: the `message` that says what goes wrong.
+            settle: done after work that no other follows at once.
         """
-        self._work, self._place = work, place
-        self.wanted = self._busy = False
+        self._work, self._place, self._settle = work, place, settle
+        self._wanted, self._asked, self._busy = asyncio.Event(), -math.inf, False
+        self.hurried = False
 
     async def ask(self) -> None:
         """Something else is asked."""
-        self.wanted = True
+        now = time.monotonic()
+        self.hurried, self._asked = now - self._asked < _REST, now
+        self._wanted.set()
         if self._busy:
             return
         self._busy = True
         try:
-            while self.wanted:
-                self.wanted = False
+            while self._wanted.is_set():
+                self._wanted.clear()
                 with told(self._place):
                     await self._work()
+                    if self.hurried:
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(self._wanted.wait(), _REST)
+                    if not self._wanted.is_set():
+                        self._settle()
         finally:
             self._busy = False
 
