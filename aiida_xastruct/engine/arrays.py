@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import mmap
+import struct
 import tokenize
 import zlib
 from collections.abc import Iterable
@@ -24,6 +27,9 @@ DAMAGED_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError, Attribut
 
 #: Deflate packs no further than 1032 to 1.
 _MOST_PACKED = 1100
+
+#: How a global heap of HDF5 begins: its signature, version 1 and three zeros; and bytes of its head, and of each object's.
+_HEAP, _HEAP_HEAD = b"GCOL\x01\0\0\0", 16
 
 #: Bytes of a head of a `.npy` file at most.
 _HEAD = 10_000
@@ -73,6 +79,40 @@ def _read(stream: IO[bytes], size: int) -> NDArray[Any]:
         raise ValueError(f"an array of shape {shape} is cut off")
     content = np.frombuffer(stream.read(), dtype=dtype)
     return np.array(content.reshape(shape, order="F" if fortran else "C"))
+
+
+def open_hdf5(source: Path | bytes) -> Any:
+    """An HDF5 file, open for reading, of a path or of its content.
+
+    Raises:
+        ValueError: if a heap, where HDF5 keeps texts of any length, is damaged; others of `DAMAGED_HDF5` where it is no such file.
+    """
+    import h5py
+
+    if isinstance(source, bytes):
+        _check_heaps(source)
+        return h5py.File(io.BytesIO(source), "r")
+    with source.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        _check_heaps(content)
+    return h5py.File(source, "r")
+
+
+def _check_heaps(content: bytes | mmap.mmap) -> None:
+    """Walk the objects of every global heap: HDF5 2.0 walks forever where the free space (index 0) says that it is empty.
+
+    Raises:
+        ValueError: if an object ends outside of its heap.
+    """
+    at = -1
+    while (at := content.find(_HEAP, at + 1)) >= 0:
+        (size,) = struct.unpack("<Q", content[at + 8 : at + 16].ljust(8, b"\0"))
+        place, end = at + _HEAP_HEAD, min(at + size, len(content))
+        while place + _HEAP_HEAD <= end:
+            index, length = struct.unpack("<H6xQ", content[place : place + _HEAP_HEAD])
+            step = length if index == 0 else _HEAP_HEAD + -(-length // 8) * 8
+            if step < _HEAP_HEAD or place + step > end:
+                raise ValueError("a heap of texts is damaged")
+            place += step
 
 
 def hdf5_array(group: Any, name: str) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import DAMAGED_HDF5, hdf5_array, hdf5_text, hdf5_word
+from .arrays import DAMAGED_HDF5, hdf5_array, hdf5_text, hdf5_word, open_hdf5
 from .dataset import MAX_Z, Holdout, SiteTable, check_materials, group_label, part_of
 from .errors import DatasetError, StructureError
 from .feff.deck import has_edge
@@ -106,10 +106,8 @@ class Crystals:
         Raises:
             DatasetError: if the file is not such a file.
         """
-        import h5py
-
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 check_format(path, hdf5_word(file, "format"), FORMAT, "`xastruct crystals`")
                 materials = [json.loads(line) for line in hdf5_text(file, "materials").splitlines()]
                 found = cls(materials, **{name: hdf5_array(file, name) for name in COLUMNS})

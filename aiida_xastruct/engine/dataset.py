@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import DAMAGED_HDF5, hdf5_array, hdf5_text, hdf5_word
+from .arrays import DAMAGED_HDF5, hdf5_array, hdf5_text, hdf5_word, open_hdf5
 from .edges import STEP, EdgeShifts
 from .errors import DatasetError
 from .formats import check_format
@@ -315,10 +315,8 @@ class Dataset:
         Raises:
             DatasetError: if the file is not such a file.
         """
-        import h5py
-
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 check_format(path, hdf5_word(file, "format"), FORMAT, "`xastruct dataset`")
                 materials = [json.loads(line) for line in hdf5_text(file, "materials").splitlines()]
                 engines = json.loads(hdf5_word(file, "engines"))

@@ -287,7 +287,8 @@ def increasing(energy: FloatArray, mu: FloatArray) -> tuple[FloatArray, FloatArr
         if energy[index] - energy[starts[-1]] >= SAME_ENERGY:
             starts.append(index)
     counts = np.diff([*starts, len(energy)])
-    return np.add.reduceat(energy, starts) / counts, np.add.reduceat(mu, starts) / counts
+    each = np.repeat(counts, counts)  # shared out first: the sum of two large readings overflows
+    return np.add.reduceat(energy / each, starts), np.add.reduceat(mu / each, starts)
 
 
 def merge(scans: Sequence[Scan], parameters: ScanParameters | None = None) -> Spectrum:
@@ -369,9 +370,7 @@ def _edge(scans: Sequence[Scan], parameters: ScanParameters) -> tuple[str, str]:
         likely = likely_edge(scans[0].energy, scans[0].mu)
         hint = f"; their energies suggest the {likely}" if likely else ""
         element = likely.absorber if likely else "Fe"
-        raise SpectrumError(
-            f"the files do not say which element absorbs{hint}: name it (absorber '{element}', or --absorber {element})."
-        )
+        raise SpectrumError(f"the files do not say which element absorbs{hint}: name it (absorber '{element}', or --absorber {element}).")
     return absorber, edge or edge_of(absorber)
 
 

@@ -21,6 +21,9 @@ MINIMUM_DISTANCE = 0.6
 #: No crystal has a longer cell vector, angstrom, nor an atom farther from its cell, in cells: numbers beyond would take any memory.
 LONGEST_CELL, MOST_CELLS = 1000.0, 1000.0
 
+#: Boxes of the search for atoms that are too near: it takes 24 bytes for each in the whole cell, atoms or not.
+_MOST_BOXES = 300_000
+
 SYMMETRY_TOLERANCE = 0.01
 
 
@@ -89,12 +92,25 @@ def check_structure(structure: Structure) -> None:
         raise StructureError(f"the cell is longer than {LONGEST_CELL:.0f} angstrom, or so oblique that it is flat; give the reduced cell.")
     if not np.abs(structure.frac_coords).max() < MOST_CELLS:
         raise StructureError(f"a coordinate is no number, or lies more than {MOST_CELLS:.0f} cells away; check the coordinates.")
-    i, j, _, distance = structure.get_neighbor_list(MINIMUM_DISTANCE, exclude_self=True)
-    if len(distance):
+    i, j, _, distance = _in_cell(structure).get_neighbor_list(_search_radius(matrix), exclude_self=True)
+    if len(distance) and distance.min() < MINIMUM_DISTANCE:
         worst = int(np.argmin(distance))
         raise StructureError(
             f"sites {i[worst]} and {j[worst]} are {distance[worst]:.2f} angstrom apart; the structure is damaged or still disordered."
         )
+
+
+def _in_cell(structure: Structure) -> Structure:
+    """The structure with its atoms in the cell: a search takes memory for all that lies between them."""
+    if np.abs(structure.frac_coords - 0.5).max() < 1.5:
+        return structure
+    return Structure(structure.lattice, structure.species_and_occu, structure.frac_coords, to_unit_cell=True)
+
+
+def _search_radius(matrix: NDArray[np.float64]) -> float:
+    """Radius within which atoms that are too near are looked for, so that a cell (3, 3) that is mostly empty takes no more memory."""
+    extent = np.abs(matrix).sum(axis=0) + MINIMUM_DISTANCE
+    return max(MINIMUM_DISTANCE, float((extent.prod() / _MOST_BOXES) ** (1.0 / 3.0)))
 
 
 def make_structure(lattice: Any, species: Any, coordinates: Any, cartesian: bool = False) -> Structure:

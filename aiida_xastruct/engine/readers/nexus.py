@@ -5,12 +5,12 @@ Nothing outside the file is opened: links to other files, virtual and external d
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ..arrays import open_hdf5
 from ..errors import SpectrumError
 from ..exchange import COLUMNS, from_json, restore
 from ..scans import Reading, Scan, ScanParameters, increasing, order_of
@@ -41,10 +41,8 @@ def read(content: bytes, name: str, parameters: ScanParameters) -> list[Reading]
     Raises:
         SpectrumError: if there is no such entry, or one lacks energy or absorption.
     """
-    import h5py
-
     try:
-        with h5py.File(io.BytesIO(content), "r") as file:
+        with open_hdf5(content) as file:
             entries = dict(_entries(file))
             for wanted in parameters.groups:
                 if wanted not in entries:

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from ..arrays import DAMAGED_HDF5, hdf5_array, hdf5_word
+from ..arrays import DAMAGED_HDF5, hdf5_array, hdf5_word, open_hdf5
 from ..errors import DatasetError, XastructError
 from ..feff.output import check
 from ..formats import check_format
@@ -155,8 +155,6 @@ def read_reference(folder: Path | str, kinds: tuple[str, ...] = ("EXAFS", "XANES
     Raises:
         DatasetError: if the folder holds no shard, or one is damaged.
     """
-    import h5py
-
     paths = shards(folder)
     if not paths:
         raise DatasetError(f"there is no reference library in {folder}; make one with `aiida-xastruct reference build` and `export`.")
@@ -165,7 +163,7 @@ def read_reference(folder: Path | str, kinds: tuple[str, ...] = ("EXAFS", "XANES
         if verify:
             check_shard(path)
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 check_format(path, hdf5_word(file, "format"), FORMAT, "`aiida-xastruct reference export`")
                 for name in sorted(file):
                     if hdf5_word(file[name], "kind") in kinds:
@@ -220,12 +218,10 @@ def library_keys(folder: Path | str) -> dict[Key, str]:
     Raises:
         DatasetError: if a shard is damaged.
     """
-    import h5py
-
     found: dict[Key, str] = {}
     for path in shards(folder):
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 for group in file.values():
                     kind = hdf5_word(group, "kind")
                     # h5py's own decoding takes five times as long.

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from ..arrays import DAMAGED_HDF5, hdf5_array, hdf5_word
+from ..arrays import DAMAGED_HDF5, hdf5_array, hdf5_word, open_hdf5
 from ..errors import DatasetError, FeffError, XastructError
 from ..feff.deck import FeffParameters, write_deck
 from ..feff.path_files import PATH_FILES, PathFile, read_path
@@ -202,11 +202,9 @@ def _write(sites: Sequence[SitePaths], library: Path) -> list[Path]:
 
 def count_paths(library: Path) -> tuple[int, int]:
     """How many sites of the library have paths, and how many paths, read without them."""
-    import h5py
-
     counts = []
     for path in sorted(library.glob(f"{PATHS_PREFIX}*.h5")):
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             counts.append(file["count"][()])
     every = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
     return len(every), int(every.sum())
@@ -218,12 +216,10 @@ def read_paths(library: Path) -> Iterator[SitePaths]:
     Raises:
         DatasetError: if a shard is damaged.
     """
-    import h5py
-
     for path in sorted(library.glob(f"{PATHS_PREFIX}*.h5")):
         check_shard(path)
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 check_format(path, hdf5_word(file, "format"), FORMAT, "`aiida-xastruct reference paths`")
                 text: dict[str, list[str]] = {name: [value.decode() for value in hdf5_array(file, name)] for name in _TEXT}
                 sites, counts = hdf5_array(file, "site"), hdf5_array(file, "count")
