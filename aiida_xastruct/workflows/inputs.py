@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..engine.errors import ModelError, PseudoError
+from ..engine.errors import ModelError, PseudoError, StructureError
 
 if TYPE_CHECKING:
+    from aiida.orm import StructureData
+    from pymatgen.core import Structure
+
     from ..groups.core_hole import CoreHolePseudoFamily
     from ..groups.family import ModelFamily
+
+#: What AiiDA and pymatgen raise where the attributes of a node are damaged: an archive of a stranger is not checked when it is imported.
+DAMAGED_NODE = (ValueError, TypeError, KeyError, AttributeError, IndexError, ArithmeticError)
+
+
+def crystal_of(structure: StructureData) -> Structure:
+    """The crystal of a node.
+
+    Raises:
+        StructureError: if its attributes make none.
+    """
+    try:
+        return structure.get_pymatgen()
+    except DAMAGED_NODE as error:
+        raise StructureError(unreadable(error)) from error
+
+
+def unreadable(error: BaseException) -> str:
+    """The sentence for a node of a crystal that cannot be read."""
+    return f"the structure's node is damaged ({type(error).__name__}: {error}); make it again."
 
 
 def find_family(label: str | None) -> ModelFamily:

@@ -10,7 +10,7 @@ from aiida.orm import AbstractCode, Dict, List, Str, StructureData
 from ..calculations.checks import check_kind
 from ..data.spectrum import SpectrumData
 from ..engine.errors import XastructError
-from .inputs import find_family
+from .inputs import crystal_of, find_family
 from .predict_checks import (
     CODES,
     REFERENCES,
@@ -136,7 +136,7 @@ class PredictWorkChain(WorkChain):
         from ..engine.structure import check_structure, inequivalent_absorbers, multiplicities
 
         try:
-            crystal = self.inputs.structure.get_pymatgen()
+            crystal = crystal_of(self.inputs.structure)
             check_structure(crystal)
             if "sites" in self.inputs:
                 sites = [int(site) for site in self.inputs.sites.get_list()]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.orm import Dict, Str
+from aiida.orm import Dict, Str, StructureData
 
 from ..engine.errors import XastructError
 from ..engine.spectrum import edge_of
+from .inputs import DAMAGED_NODE, unreadable
 
 FALLBACKS = ("on", "off", "always")
 PROTOCOLS = ("fast", "balanced", "stringent")
@@ -64,7 +65,16 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse structures and sites that no answer can be given for, before anything is stored."""
     if "structure" not in inputs:
         return None  # the port itself says that it is missing
-    structure = inputs["structure"]
+    try:
+        return _check_question(inputs, inputs["structure"])
+    except XastructError as error:
+        return str(error)
+    except DAMAGED_NODE as error:
+        return unreadable(error)
+
+
+def _check_question(inputs: dict[str, Any], structure: StructureData) -> str | None:
+    """Refuse what `check_inputs` does, of a node that can be read."""
     if tuple(structure.pbc) != (True, True, True):
         return "the structure is not periodic in three dimensions; put a molecule or slab into a box and set pbc in all three."
     if structure.is_alloy or structure.has_vacancies:
