@@ -15,6 +15,8 @@ from .output import echo_rows, json_option
 if TYPE_CHECKING:
     from aiida.orm import QueryBuilder, StructureData
 
+    from ..tools.shells import Described
+
 limit_option = click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Show at most this many.")
 absorber_option = click.option("-a", "--absorber", help="Only of this absorbing element.")
 kind_option = click.option("-k", "--kind", type=click.Choice(["XANES", "EXAFS"]), help="Only of this kind.")
@@ -67,11 +69,12 @@ def predicted(model: str, absorber: str | None, kind: str | None, limit: int, as
     from ..tools.queries import find_models, predicted_spectra
 
     models = find_models(model)
+    (element,) = _symbols([absorber]) if absorber else (None,)
     builder, tables = predicted_spectra(models), predicted_spectra(models, TableData)
-    builder.add_filter("spectrum", _wanted(absorber, kind))
+    builder.add_filter("spectrum", _wanted(element, kind))
     if kind is not None:
         tables.add_filter("table", {"attributes.kind": kind})
-    _echo(("pk", "row", *SPECTRUM), [*_nodes(builder, limit), *islice(_rows(tables, absorber), limit + 1)], limit, as_json)
+    _echo(("pk", "row", *SPECTRUM), [*_nodes(builder, limit), *islice(_rows(tables, element), limit + 1)], limit, as_json)
 
 
 @query.command("feff-runs")
@@ -105,7 +108,7 @@ def feff_runs(model: str, limit: int, as_json: bool) -> None:
 @click.option("--from", "least", type=click.FloatRange(min=0.0), help="Least mean distance of the first shell, angstrom.")
 @click.option("--to", "most", type=click.FloatRange(min=0.0), help="Greatest mean distance, angstrom.")
 @click.option("--by", type=click.Choice(["both", "crystal", "answer"]), default="both", show_default=True, help="Who says so.")
-@click.option("--tables", is_flag=True, help="By crystal, search rows of tables too; slower, as their crystals are read.")
+@click.option("--tables", is_flag=True, help="By crystal, search rows of all tables; the first time this takes longer.")
 @limit_option
 @json_option
 @with_profile
@@ -114,12 +117,14 @@ def neighbours(
 ) -> None:
     """Spectra of ABSORBER whose first shell holds every NEIGHBOUR, at a mean distance in a range.
 
-    By `crystal`: as it is in the structure that the spectrum was computed from. By `answer`: as models read it out of the spectrum. The
-    tables of batches and screenings say nothing of neighbours: with `--tables` these are computed as you ask, until --limit is reached.
-    """
-    from ..tools import queries, query_rows
+    By `crystal`: as it is in the structure that the spectrum was computed from. By `answer`: as models read it out of the spectrum.
 
-    _check_elements((absorber, *neighbours))
+    A batch or a screening looks for no neighbours. With `--tables` they are computed of the crystals that nobody has asked about before,
+    6 ms a site, until --limit is reached, and stored: from then on their rows are found at once, with `--tables` or without.
+    """
+    from ..tools import queries, query_rows, shells
+
+    absorber, *others = _symbols((absorber, *neighbours))
     distance = None if least is None and most is None else (least or 0.0, most if most is not None else 1e3)
     if distance is not None and distance[0] > distance[1]:
         raise click.UsageError(f"the range of distances is empty: {distance[0]:g} to {distance[1]:g} angstrom.")
@@ -128,39 +133,43 @@ def neighbours(
     names = ("absorber", "edge", "kind", "method", "site")
     found: list[tuple[Any, ...]] = []
     if by != "answer":
-        builder = queries.known_neighbours(absorber, neighbours, distance)
+        builder = queries.known_neighbours(absorber, others, distance)
         builder.add_projection("spectrum", ["id", *_attributes(names), *_attributes(("neighbours", "mean_distance"))])
         found += [(pk, None, "crystal", *rest) for pk, *rest in builder.iterall()]
-        rows = query_rows.collection_rows(absorber, neighbours, distance)
+        rows = query_rows.collection_rows(absorber, others, distance)
         found += [(row["pk"], row["number"], "crystal", *(row[name] for name in (*names, "neighbours", "mean_distance"))) for row in rows]
     if by != "crystal":
-        builder = queries.inferred_neighbours(absorber, neighbours, distance)
+        builder = queries.inferred_neighbours(absorber, others, distance)
         builder.add_projection("spectrum", ["id", *_attributes(names)])
         builder.add_projection("answer", _attributes(("neighbour_set", "mean_distance")))
         found += [(pk, None, "answer", *rest, elements, mean) for elements, mean, pk, *rest in builder.iterall()]
-    if tables and len(found) <= limit:
-        found += _of_tables((absorber, neighbours, distance), (*names, "neighbours", "mean_distance"), limit + 1 - len(found))
-    elif not tables and by != "answer" and (count := queries.tables(absorber).count()):
-        click.echo(f"Rows of {count} tables with {absorber} were not searched; --tables reads their crystals.", err=True)
+    if by != "answer":
+        known = shells.described(absorber)
+        if len(found) <= limit:
+            asked = (absorber, others, distance)
+            found += _of_tables(known, asked, tables, (*names, "neighbours", "mean_distance"), limit + 1 - len(found))
+        if not tables and (count := len(known.missing())):
+            click.echo(f"Rows of {count} batches with {absorber} were not searched; --tables looks for their neighbours, once.", err=True)
     shown = [(*row[:-2], " ".join(row[-2] or ()), row[-1]) for row in found] if not as_json else found
     _echo(("pk", "row", "by", *names, "neighbours", "mean_distance"), shown, limit, as_json)
 
 
-def _of_tables(asked: tuple[str, Sequence[str], tuple[float, float] | None], names: Sequence[str], most: int) -> list[tuple[Any, ...]]:
+def _of_tables(
+    known: Described, asked: tuple[str, Sequence[str], tuple[float, float] | None], describe: bool, names: Sequence[str], most: int
+) -> list[tuple[Any, ...]]:
     """Rows of tables with neighbours, at most so many."""
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress
 
-    from ..tools.query_rows import table_rows
+    from ..tools.shells import table_rows
 
-    console, found = Console(stderr=True), []
-    columns = (SpinnerColumn(), TextColumn("neighbours of rows: {task.completed:.0f} found"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("rows", total=None)
-        for row in islice(table_rows(*asked, None, lambda words: click.echo(f"Left out: {words}", err=True)), most):
-            found.append((row["pk"], row["number"], "crystal", *(row[name] for name in names)))
-            progress.advance(task)
-    return found
+    console, missing = Console(stderr=True), known.missing() if describe else []
+    with Progress(console=console, transient=True, disable=not (missing and console.is_terminal)) as bar:
+        task = bar.add_task("neighbours of crystals", total=len(missing))
+        # Where not all was to be searched, what cannot be is not named each time.
+        skipped = (lambda words: click.echo(f"Left out: {words}", err=True)) if describe else (lambda words: None)
+        rows = table_rows(*asked, known=known, describe=describe, skipped=skipped, progress=lambda: bar.advance(task))
+        return [(row["pk"], row["number"], "crystal", *(row[name] for name in names)) for row in islice(rows, most)]
 
 
 @query.command("downstream")
@@ -209,8 +218,8 @@ def disagreements(model: str, absorber: str | None, kind: str | None, limit: int
     from ..tools.query_rows import differences, pairs
 
     models = find_models(model)
-    _check_elements([absorber] if absorber else [])
-    found, console = pairs(models, absorber, kind), Console(stderr=True)
+    (element,) = _symbols([absorber]) if absorber else (None,)
+    found, console = pairs(models, element, kind), Console(stderr=True)
     compared = track(differences(found), "pairs", len(found), console=console, transient=True, disable=not console.is_terminal)
     rows = []
     for pair, difference, reason in compared:
@@ -252,16 +261,20 @@ def _attributes(names: Sequence[str]) -> list[str]:
 
 
 def _wanted(absorber: str | None, kind: str | None) -> dict[str, str]:
-    _check_elements([absorber] if absorber else [])
     return {f"attributes.{name}": value for name, value in (("absorber", absorber), ("kind", kind)) if value is not None}
 
 
-def _check_elements(symbols: Sequence[str]) -> None:
-    """Refuse what is no element: a query would find nothing and not say why."""
+def _symbols(given: Sequence[str]) -> list[str]:
+    """Symbols of elements as the database has them.
+
+    Raises:
+        XastructError: if one is no element: a query would find nothing and not say why.
+    """
     from ..engine.spectrum import atomic_number
 
-    for symbol in symbols:
-        atomic_number(symbol)
+    for symbol in given:
+        atomic_number(symbol)  # which takes fe and FE for Fe
+    return [symbol.capitalize() for symbol in given]
 
 
 def _nodes(builder: QueryBuilder, limit: int) -> list[tuple[Any, ...]]:

@@ -7,7 +7,6 @@ opened, and of their files only the groups of rows and the columns that are need
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -40,9 +39,6 @@ TEXT = {"cast": "t"}
 
 #: Nodes that are kept open at a time.
 KEPT = 16
-
-#: Elements of a first shell, sorted, and their mean distance, angstrom; None where none is found.
-Shell = tuple[list[str] | None, float | None]
 
 
 def find_rows(builder: QueryBuilder, filters: Sequence[Any] | None = None, columns: Sequence[str] = COLUMNS) -> pa.Table:
@@ -94,74 +90,6 @@ def collection_rows(
         if row["absorber"] == absorber and kind in (None, row["kind"]) and row.get("neighbours") is not None
         if set(neighbours) <= set(row["neighbours"]) and least <= row["mean_distance"] <= most
     ]
-
-
-def table_rows(
-    absorber: str,
-    neighbours: Sequence[str] = (),
-    distance: tuple[float, float] | None = None,
-    kind: str | None = None,
-    skipped: Callable[[str], None] | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Rows of the tables of batches and screenings, as `queries.known_neighbours` finds spectra among nodes.
-
-    A table says of a crystal its formula, not what surrounds an absorber. That is computed here, by CrystalNN, from the crystals of the
-    batch, once for each site of a crystal. Formulae without one of the neighbours are left out first.
-
-    Args:
-        absorber: symbol of the absorbing element.
-        neighbours: elements that the first shell must hold, among others.
-        distance: least and greatest mean distance of the first shell, angstrom.
-        kind: XANES or EXAFS; both if None.
-        skipped: told of each table whose crystals cannot be read, in one sentence.
-
-    Yields:
-        `pk` and `number` of the row, `id`, `hash`, `absorber`, `edge`, `kind`, `method`, `site`, `neighbours` and `mean_distance`.
-    """
-    least, most = distance or (0.0, float("inf"))
-    shells: dict[tuple[str, int], Shell] = {}
-    for (node,) in queries.tables(absorber, kind).order_by({"table": "id"}).iterall(batch_size=10):
-        names = ["id", "hash", "formula", "site", "absorber", "edge", "method", "row"]
-        names += ["chunk"] if "chunk" in node.column_names() else []
-        rows = node.find([("absorber", "=", absorber)], names).to_pylist()
-        rows = [row for row in rows if row["row"] is not None and _elements(row["formula"]) >= set(neighbours)]
-        try:
-            _add_shells(shells, node, rows)
-        except XastructError as error:
-            if skipped is not None:
-                skipped(str(error))
-            continue
-        for row in rows:
-            elements, mean = shells.get((row["hash"], row["site"])) or (None, None)
-            if elements is not None and mean is not None and set(neighbours) <= set(elements) and least <= mean <= most:
-                own = {name: row[name] for name in ("number", "id", "hash", "absorber", "edge", "method", "site")}
-                yield {"pk": node.pk, **own, "kind": node.base.attributes.get("kind"), "neighbours": elements, "mean_distance": mean}
-
-
-def _elements(formula: str) -> set[str]:
-    return set(re.findall("[A-Z][a-z]?", formula))
-
-
-def _add_shells(shells: dict[tuple[str, int], Shell], table: TableData, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add what surrounds the sites of rows, as far as it is not known yet; None where CrystalNN finds no neighbours.
-
-    Raises:
-        XastructError: if the table has no provenance, or the file of its crystals is damaged.
-    """
-    from ..calculations.functions.predict_batch import read_structures
-    from ..engine.origin import origin_of
-    from .rows import origin
-
-    wanted: dict[Any, dict[str, list[Mapping[str, Any]]]] = {}
-    for row in rows:
-        if (row["hash"], row["site"]) not in shells:
-            wanted.setdefault(row.get("chunk"), {}).setdefault(row["id"], []).append(row)
-    for sites in wanted.values():
-        _, structures = origin(table, dict(next(iter(sites.values()))[0]))
-        for name, crystal in read_structures(structures):
-            for row in sites.get(name, ()):
-                found = origin_of(crystal, row["site"])
-                shells[found["structure_hash"], row["site"]] = (found["neighbours"], found["mean_distance"])
 
 
 class Opened:
@@ -251,16 +179,18 @@ def pairs(models: queries.Models, absorber: str | None = None, kind: str | None 
         kind: XANES or EXAFS; both if None.
     """
     models = [models] if isinstance(models, ModelData) else list(models)
-    # From the predictions to FEFF: of its spectra only those of crystals that were predicted are looked at.
     wanted = {f"attributes.{name}": value for name, value in (("absorber", absorber), ("kind", kind)) if value is not None}
-    nodes = list(_of_nodes(queries.predicted_spectra(models), wanted))
+    # From the crystals that were predicted to FEFF, and from what FEFF has answered back to the predictions: what only one of the two has
+    # answered is never read, as each cell that a builder returns costs some microseconds.
     tables = list(_of_tables(models, absorber, kind))
-    crystals = {question.structure_hash for question, _ in nodes}.union(*(rows["hash"].unique().to_pylist() for _, _, rows in tables))
+    crystals = _predicted_crystals(models, wanted).union(*(rows["hash"].unique().to_pylist() for _, _, rows in tables))
     feff: dict[Question, list[Place]] = {}
-    for question, place in chain(_computed(wanted, sorted(crystals)), _of_collections(absorber, kind, crystals)):
+    for question, place in chain(_answered(queries.feff_spectra, wanted, crystals), _of_collections(absorber, kind, crystals)):
         feff.setdefault(question, []).append(place)
-    predicted = chain(nodes, _of_rows(tables, sorted({question.structure_hash for question in feff})))
-    return [Pair(question, place, other) for question, place in predicted for other in feff.get(question, ())]
+    common = {question.structure_hash for question in feff}
+    sites = {"attributes.site": {"in": sorted({question.site for question in feff})}}
+    nodes = _answered(lambda: queries.predicted_spectra(models), wanted | sites, common)
+    return [Pair(question, place, other) for question, place in chain(nodes, _of_rows(tables, common)) for other in feff.get(question, ())]
 
 
 def differences(found: Iterable[Pair]) -> Iterator[tuple[Pair, float | None, str]]:
@@ -273,21 +203,25 @@ def differences(found: Iterable[Pair]) -> Iterator[tuple[Pair, float | None, str
             yield pair, None, str(error)
 
 
-def _of_nodes(builder: QueryBuilder, wanted: dict[str, Any]) -> Iterator[tuple[Question, Place]]:
-    """Questions that nodes of a builder answer, as far as their crystals are known."""
+def _predicted_crystals(models: queries.Models, wanted: dict[str, Any]) -> set[str]:
+    """Hashes of the crystals of which models have predicted spectra that are nodes."""
+    builder = queries.predicted_spectra(models)
     builder.add_filter("spectrum", wanted)
+    builder.add_projection("spectrum", {"attributes.structure_hash": TEXT})
+    return {digest for digest in builder.distinct().all(flat=True) if digest is not None}
+
+
+def _answered(ask: Callable[[], QueryBuilder], wanted: dict[str, Any], crystals: Iterable[str]) -> Iterator[tuple[Question, Place]]:
+    """Questions about some crystals that nodes of a builder answer."""
     # As text they need not be read as JSON one by one.
     cells: list[Any] = [{f"attributes.{name}": {"cast": "i"} if name == "site" else TEXT} for name in Question._fields]
-    builder.add_projection("spectrum", [*cells, "id"])
-    for *question, pk in builder.iterall(batch_size=10_000):
-        if question[0] is not None:
+    listed = sorted(crystals)
+    for start in range(0, len(listed), ASKED):
+        builder = ask()
+        builder.add_filter("spectrum", {**wanted, "attributes.structure_hash": {"in": listed[start : start + ASKED]}})
+        builder.add_projection("spectrum", [*cells, "id"])
+        for *question, pk in builder.iterall(batch_size=10_000):
             yield Question(*question), Place(pk)
-
-
-def _computed(wanted: dict[str, Any], crystals: Sequence[str]) -> Iterator[tuple[Question, Place]]:
-    """Questions about some crystals that FEFF has answered by nodes."""
-    for start in range(0, len(crystals), ASKED):
-        yield from _of_nodes(queries.feff_spectra(), {**wanted, "attributes.structure_hash": {"in": crystals[start : start + ASKED]}})
 
 
 def _of_collections(absorber: str | None, kind: str | None, crystals: set[str]) -> Iterator[tuple[Question, Place]]:
@@ -315,12 +249,12 @@ def _of_tables(models: queries.Models, absorber: str | None, kind: str | None) -
         yield node.pk, node.base.attributes.get("kind"), node.find(filters, ["hash", "site", "absorber", "edge"])
 
 
-def _of_rows(tables: Iterable[tuple[int, str, pa.Table]], crystals: Sequence[str]) -> Iterator[tuple[Question, Place]]:
+def _of_rows(tables: Iterable[tuple[int, str, pa.Table]], crystals: Iterable[str]) -> Iterator[tuple[Question, Place]]:
     """Questions about some crystals that rows answer."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = pa.array(crystals, pa.string())
+    known = pa.array(sorted(crystals), pa.string())
     for pk, kind, rows in tables:
         for row in rows.filter(pc.is_in(rows["hash"], known)).to_pylist():
             yield Question(row["hash"], row["site"], row["absorber"], row["edge"], kind), Place(pk, row["number"])

@@ -52,9 +52,11 @@ def test_neighbours_by_crystal_and_by_answer(run: Run, provenance: Any) -> None:
     assert asked(run, "neighbours", "Mg", "O", "--from", 2.2, "--by", "crystal") == []
 
 
-def test_neighbours_in_tables_are_computed_when_asked_for(run: Run, provenance: Any) -> None:
+def test_neighbours_in_tables_are_computed_when_asked_for_and_found_from_then_on(run: Run, provenance: Any) -> None:
     words = ("neighbours", "Mg", "O", "--from", 2.1, "--to", 2.11, "--by", "crystal")
-    assert "Rows of 1 tables with Mg were not searched" in run(cli, "query", *words, "--json").stderr
+    result = run(cli, "query", *words, "--json")
+    assert "Rows of 1 batches with Mg were not searched" in result.stderr
+    assert len(json.loads(result.stdout)) == 3
     result = run(cli, "query", *words, "--tables", "--json")
     found = json.loads(result.stdout)
     assert (result.stderr, len(found)) == ("", 4)
@@ -62,8 +64,16 @@ def test_neighbours_in_tables_are_computed_when_asked_for(run: Run, provenance: 
         provenance.table.pk, "crystal", ["O"], 2.106,
     )  # fmt: skip
     assert provenance.table.get_row(found[-1]["row"])["absorber"] == "Mg"
+    again = run(cli, "query", *words, "--json")
+    assert (json.loads(again.stdout), again.stderr) == (found, "")
     result = run(cli, "query", *words, "--tables", "--limit", 3, "--json")
     assert (len(json.loads(result.stdout)), "more than 3" in result.stderr) == (3, True)
+
+
+def test_elements_may_be_written_in_any_case(run: Run, provenance: Any) -> None:
+    for words in (["neighbours", "{}", "{other}", "--by", "answer"], ["predicted", provenance.family.label, "-a", "{}"]):
+        one, other = ([word.format(a, other=b) for word in words] for a, b in (("Mg", "O"), ("mg", "o")))
+        assert asked(run, *one) == asked(run, *other) != []
 
 
 def test_downstream_lists_rows_and_nodes(run: Run, provenance: Any) -> None:

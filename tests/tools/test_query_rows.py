@@ -9,7 +9,6 @@ from aiida.orm import StructureData
 
 from aiida_xastruct.data.model import ModelData
 from aiida_xastruct.engine.compare import compare
-from aiida_xastruct.engine.errors import XastructError
 from aiida_xastruct.tools import queries, query_rows
 from aiida_xastruct.tools.query_rows import Place
 
@@ -37,51 +36,6 @@ def test_rows_that_share_a_prefix_only_are_not_of_the_crystal(provenance: Any) -
 def test_rows_of_feff_with_neighbours(provenance: Any, asked: Any, count: int) -> None:
     found = query_rows.collection_rows(*asked)
     assert [(row["pk"], row["number"], row["structure"]) for row in found] == [(provenance.batch.outputs.collection.pk, 0, "mgo")] * count
-
-
-@pytest.mark.parametrize(
-    ("asked", "names"),
-    [
-        (("Mg", ["O"], (2.1, 2.11)), ["mgo"]), (("O", ["Mg"]), ["mgo"]), (("Mg", ["O"], (2.2, 2.3)), []), (("Mg", ["Cl"]), []),
-        (("Na",), ["nacl"]), (("Mg", [], None, "XANES"), []), (("Fe",), []),
-    ],
-)  # fmt: skip
-def test_rows_of_tables_with_neighbours(provenance: Any, asked: Any, names: list[str]) -> None:
-    found = list(query_rows.table_rows(*asked))
-    assert [(row["pk"], row["id"], row["absorber"]) for row in found] == [(provenance.table.pk, name, asked[0]) for name in names]
-    for row in found:
-        assert provenance.table.get_row(row["number"])["hash"] == row["hash"]
-        assert row["neighbours"] == [{"Mg": "O", "O": "Mg", "Na": "Cl"}[asked[0]]]
-
-
-@pytest.mark.parametrize("creator", [False, True])
-def test_a_table_without_provenance_is_left_out_and_named(provenance: Any, monkeypatch: pytest.MonkeyPatch, creator: bool) -> None:
-    """One that nothing made here, and one whose process came without its inputs."""
-    from aiida.common import LinkType
-    from aiida.orm import CalcFunctionNode, QueryBuilder
-    from aiida.tools import delete_nodes
-
-    from aiida_xastruct.data.table import TableData
-
-    with provenance.table.open(mode="rb") as stream:
-        orphan = TableData.from_file(stream, "EXAFS")
-    pks = []
-    if creator:
-        process = CalcFunctionNode().store()
-        orphan.base.links.add_incoming(process, link_type=LinkType.CREATE, link_label="table")
-        pks.append(process.pk)
-    pks.append(orphan.store().pk)
-    monkeypatch.setattr(queries, "tables", lambda *_: QueryBuilder().append(TableData, filters={"id": orphan.pk}, tag="table"))
-    said: list[str] = []
-    try:
-        assert list(query_rows.table_rows("Mg", ["O"], skipped=said.append)) == []
-        assert len(said) == 1
-        assert said[0].startswith(f"the table <{orphan.pk}> was made by ")
-        assert said[0].endswith("import it with its provenance.")
-        with pytest.raises(XastructError, match="import it with its provenance"):
-            Place(orphan.pk, 0).load()
-    finally:
-        delete_nodes(pks, dry_run=False)
 
 
 def test_more_crystals_than_a_database_takes_at_a_time(provenance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
