@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .group import XastructGroup, with_profile
+from .output import echo_mapping, json_option
 
 if TYPE_CHECKING:
     from aiida.orm import Node
 
+    from ..engine.reference.command import Said
     from ..engine.reference.files import Member
 
 _STATE = click.Path(path_type=Path, file_okay=False)
@@ -44,9 +46,10 @@ def reference() -> None:
 @click.option("--seed", type=int, default=None, help="Order of elements and structures; random by default, so that two builds seldom meet.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="Stop after so many sites.")
 @click.option("--library", type=_STATE, help=f"Library whose sites are skipped.  {_DEFAULT_LIBRARY}")
+@json_option
 def build(
     state: Path, source: str, path: str | None, group: str | None, kinds: str, exclude: tuple[Path, ...], library: Path | None,
-    **values: Any,
+    as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Compute spectra until stopped, one element after the other; start it again to go on.
 
@@ -64,7 +67,15 @@ def build(
     options = BuildOptions(
         source=source, path=path or "", kinds=tuple(kinds.split(",")), exclude=exclude, library=library or default_library(), **values
     )  # fmt: skip
-    click.echo(build_command(state, options))
+    _echo(build_command(state, options, sys.stderr if as_json else None), as_json)
+
+
+def _echo(said: Said, as_json: bool) -> None:
+    """Print what a command says, as words or as one JSON object."""
+    if as_json:
+        echo_mapping(said.facts, as_json)
+    else:
+        click.echo(said.words)
 
 
 @with_profile
@@ -98,34 +109,37 @@ def _member(node: Node) -> Member:
 @reference.command("status")
 @click.option("--state", type=_STATE, default=None, help="State folder of a build.")
 @click.option("--library", type=_STATE, default=None, help="The library, `reference` in the repository.")
-def status(state: Path | None, library: Path | None) -> None:
+@json_option
+def status(state: Path | None, library: Path | None, as_json: bool) -> None:
     """Count unique sites by element, and failures by reason."""
     from ..engine.reference.command import status_command
 
     if state is None and library is None:
         raise click.UsageError("give --state, --library or both.")
-    click.echo(status_command(state, library))
+    _echo(status_command(state, library), as_json)
 
 
 @reference.command("export")
 @click.option("--state", type=_STATE, required=True, help="State folder of a build.")
 @click.option("--library", type=_STATE, required=True, help="The library that new shards are added to.")
-def export(state: Path, library: Path) -> None:
+@json_option
+def export(state: Path, library: Path, as_json: bool) -> None:
     """Write the records that the library lacks as new shards; those that exist are never rewritten."""
     from ..engine.reference.command import export_command
 
-    click.echo(export_command(state, library))
+    _echo(export_command(state, library), as_json)
 
 
 @reference.command("paths")
 @click.option("--library", type=_STATE, required=True, help="The library that shards of paths are added to.")
 @click.option("--sites", type=click.IntRange(1), default=10, show_default=True, help="Sites of each absorber.")
 @click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="FEFF runs at a time.")
-def paths(library: Path, sites: int, cores: int) -> None:
+@json_option
+def paths(library: Path, sites: int, cores: int, as_json: bool) -> None:
     """Compute the scattering paths of sites of the library, which the model of EXAFS learns from beside spectra."""
     from ..engine.reference.command import paths_command
 
-    click.echo(paths_command(library, sites, cores))
+    _echo(paths_command(library, sites, cores, progress=sys.stderr if as_json else None), as_json)
 
 
 @reference.command("import")
@@ -136,8 +150,9 @@ def paths(library: Path, sites: int, cores: int) -> None:
     "--cache", type=click.Path(path_type=Path, dir_okay=False), help="SQLite file of first shells and features, kept for the next import."
 )
 @click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Structures at a time.")
+@json_option
 @with_profile
-def import_library(library: Path | None, label: str, holdout: Path | None, cache: Path | None, cores: int) -> None:
+def import_library(library: Path | None, label: str, holdout: Path | None, cache: Path | None, cores: int, as_json: bool) -> None:
     """Store the library as a training set, a DatasetData node.
 
     First shells and features take 0.2 s a structure; with --cache only what is new is computed.
@@ -155,6 +170,11 @@ def import_library(library: Path | None, label: str, holdout: Path | None, cache
             bar.update(done - bar.pos)
 
         node = DatasetData.from_library(library, holdout, cache, cores, progress, label=label).store()
+    left_out = (node.source or {})["extras"]["left_out"]
+    if as_json:
+        names = ("content_hash", "n_records", "n_materials", "elements")
+        echo_mapping({"pk": node.pk, **{name: getattr(node, name) for name in names}, "left_out": left_out}, as_json)
+        return
     click.echo(f"{node.pk}: {node.get_description()}")
-    for reason, count in (node.source or {})["extras"]["left_out"].items():
+    for reason, count in left_out.items():
         click.echo(f"left out {count}: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -27,15 +28,69 @@ def test_help_and_errors(tmp_path):
 
 def test_build_status_export(tmp_path):
     state, library = tmp_path / "state", tmp_path / "library"
-    subprocess.run(
-        [SCRIPT, "reference", "build", "--state", str(state), "--kinds", "EXAFS", "--limit", "2", "--seed", "5"],
+    done = subprocess.run(
+        [SCRIPT, "reference", "build", "--state", str(state), "--kinds", "EXAFS", "--limit", "2", "--seed", "5", "--json"],
         check=True, capture_output=True, timeout=240, env={"PATH": "/usr/bin:/bin", "AIIDA_PATH": str(tmp_path), "HOME": str(tmp_path)},
+        text=True,
     )  # fmt: skip
+    facts = json.loads(done.stdout)
+    assert (facts["state"], facts["computed"], facts["failed"]["EXAFS"]) == (str(state), {"EXAFS": 2, "XANES": 0}, 0)
+    assert "2 done (0 XANES), 0 failed" in done.stderr
     runner = CliRunner()
     assert "2 EXAFS" in runner.invoke(reference, ["status", "--state", str(state)]).output
+    facts = json.loads(runner.invoke(reference, ["status", "--state", str(state), "--json"]).stdout)
+    assert (facts["state"]["sites"]["EXAFS"], facts["state"]["not_exported"]["EXAFS"]) == (2, 2)
+    assert sum(facts["elements"]["EXAFS"].values()) == 2
     written = runner.invoke(reference, ["export", "--state", str(state), "--library", str(library)])
     assert written.exit_code == 0
-    assert len(list(library.glob("exafs-*.h5"))) == 1
+    (shard,) = library.glob("exafs-*.h5")
+    again = json.loads(runner.invoke(reference, ["export", "--state", str(state), "--library", str(tmp_path / "b"), "--json"]).stdout)
+    assert again["written"] == [{"path": str(tmp_path / "b" / shard.name), "bytes": shard.stat().st_size}]
+    facts = json.loads(runner.invoke(reference, ["status", "--library", str(library), "--json"]).stdout)
+    assert (facts["library"]["shards"], facts["library"]["sites"]["EXAFS"]) == (1, 2)
+    made = runner.invoke(reference, ["paths", "--library", str(library), "--sites", "1", "--json"])
+    facts = json.loads(made.stdout)
+    assert (len(facts["written"]), facts["failed"], "paths" in made.stderr) == (1, [], True)
+    facts = json.loads(runner.invoke(reference, ["paths", "--library", str(library), "--sites", "1", "--json"]).stdout)
+    assert facts["written"] == []
+
+
+def test_progress_and_answer_go_apart(monkeypatch, tmp_path):
+    """With --json the standard output is one object; without, all is said on it."""
+    from aiida_xastruct.engine.reference import command
+    from aiida_xastruct.engine.reference.build import Progress
+
+    def build(state, options, report):
+        found = Progress()
+        found.done["EXAFS"] += 1
+        found.failed["XANES"] += 2
+        report(found)
+        return found
+
+    shard = tmp_path / "paths-0.h5"
+    shard.write_bytes(b"12")
+
+    def paths(library, sites, cores, seed, failures, track):
+        failures.append("a: no.")
+        return [shard for _ in track([0], 1)]
+
+    monkeypatch.setattr(command, "build", build)
+    monkeypatch.setattr(command, "make_paths", paths)
+    words = {"build": ["--state", tmp_path / "s", "--library", tmp_path], "paths": ["--library", tmp_path]}
+    facts = {
+        "build": {
+            "state": str(tmp_path / "s"), "library": str(tmp_path),
+            "computed": {"EXAFS": 1, "XANES": 0}, "failed": {"EXAFS": 0, "XANES": 2},
+        },
+        "paths": {"library": str(tmp_path), "written": [{"path": str(shard), "bytes": 2}], "failed": ["a: no."]},
+    }  # fmt: skip
+    shown = {"build": "1 done (0 XANES), 2 failed", "paths": "paths"}
+    for name, arguments in words.items():
+        result = CliRunner().invoke(reference, [name, *map(str, arguments), "--json"])
+        assert json.loads(result.stdout) == facts[name]
+        assert shown[name] in result.stderr
+        result = CliRunner().invoke(reference, [name, *map(str, arguments)])
+        assert (shown[name] in result.stdout, result.stderr) == (True, "")
 
 
 @pytest.fixture
@@ -105,3 +160,5 @@ def test_import_a_library(aiida_profile_clean, built, tmp_path, run):
     assert node.label == "four sites"
     refused = run(reference, "import", "--library", tmp_path, status=1).output
     assert "there is no reference library" in refused
+    found = json.loads(run(reference, "import", "--library", tmp_path / "library", "--json").stdout)
+    assert (found["content_hash"], found["n_records"], found["left_out"]) == (node.content_hash, {"EXAFS": 4}, {})

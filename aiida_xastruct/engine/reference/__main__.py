@@ -62,15 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 limit=options.limit,
                 library=options.library or default_library(),
             )
-            print(build_command(options.state, chosen))
+            print(build_command(options.state, chosen).words)
         elif options.command == "status":
-            print(status_command(options.state, options.library))
+            print(status_command(options.state, options.library).words)
         elif options.command == "paths":
-            print(paths_command(options.library, options.sites, options.cores, options.seed))
+            print(paths_command(options.library, options.sites, options.cores, options.seed).words)
         elif options.command == "offsets":
             print(offsets_command(options.library))
         else:
-            print(export_command(options.state, options.library))
+            print(export_command(options.state, options.library).words)
     except (XastructError, OSError) as error:
         print(f"reference {options.command}: {error}", file=sys.stderr)
         return 1

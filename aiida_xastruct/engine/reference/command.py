@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from pymatgen.core import Element
@@ -15,9 +18,27 @@ from .library import count_by_element, export, library_keys, read_reference, sha
 from .scattering import count_paths, make_paths
 from .state import FAILURES, RECORDS, REJECTED, State, key_of
 
+#: Kinds, in the order in which they are counted.
+_KINDS = ("EXAFS", "XANES")
 
-def build_command(state: Path, options: BuildOptions) -> str:
-    """Build into the state folder with a progress bar (lines, where the output is a file); returns a closing sentence.
+#: Reasons of failures that are counted, the most frequent first.
+_REASONS = 5
+
+
+class Said(NamedTuple):
+    """What a command found or did: words for people, and the same as plain values for programs."""
+
+    words: str
+    facts: dict[str, Any]
+
+
+def build_command(state: Path, options: BuildOptions, progress: IO[str] | None = None) -> Said:
+    """Build into the state folder with a progress bar (lines, where the output is a file).
+
+    Args:
+        state: folder of the records.
+        options: of the build.
+        progress: where progress goes; the standard output if None.
 
     Raises:
         XastructError: if the source or the library cannot be read.
@@ -26,55 +47,66 @@ def build_command(state: Path, options: BuildOptions) -> str:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    console = Console()
+    stream = progress or sys.stdout
+    console = Console(file=stream)
     if options.library is not None:
-        print(f"what the library {options.library} holds is skipped", flush=True)
+        print(f"what the library {options.library} holds is skipped", file=stream, flush=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[last]}"))
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         row = bar.add_task("sites", total=options.limit, last="")
 
-        def report(progress: Progress) -> None:
-            done, failed = sum(progress.done.values()), sum(progress.failed.values())
+        def report(now: Progress) -> None:
+            done, failed = sum(now.done.values()), sum(now.failed.values())
             if console.is_terminal:
-                bar.update(row, completed=done + failed, last=progress.last[:100])
+                bar.update(row, completed=done + failed, last=now.last[:100])
             else:
-                print(f"{done} done ({progress.done['XANES']} XANES), {failed} failed; {progress.last}", flush=True)
+                print(f"{done} done ({now.done['XANES']} XANES), {failed} failed; {now.last}", file=stream, flush=True)
 
         result = build(State(state), options, report)
-    return f"{sum(result.done.values())} sites computed, {sum(result.failed.values())} failed; the state is in {state}."
+    words = f"{sum(result.done.values())} sites computed, {sum(result.failed.values())} failed; the state is in {state}."
+    library = None if options.library is None else str(options.library)
+    return Said(words, {"state": str(state), "library": library, "computed": _counts(result.done), "failed": _counts(result.failed)})
 
 
-def status_command(state: Path | None, library: Path | None) -> str:
+def status_command(state: Path | None, library: Path | None) -> Said:
     """Unique sites by kind and element in the library and the state folder together, failures with their reasons."""
     keys = library_keys(library) if library is not None else {}
     lines = []
+    facts: dict[str, Any] = {}
     if library is not None:
-        lines.append(f"library {library}: {len(shards(library))} shards, {_totals(Counter(key[4] for key in keys))}")
-        lines.append("  {} sites have their scattering paths, {} in all".format(*count_paths(library)))
+        held, (with_paths, paths) = _counts(Counter(key[4] for key in keys)), count_paths(library)
+        facts["library"] = {
+            "folder": str(library), "shards": len(shards(library)), "sites": held, "sites_with_paths": with_paths, "paths": paths,
+        }  # fmt: skip
+        lines.append(f"library {library}: {len(shards(library))} shards, {_totals(held)}")
+        lines.append(f"  {with_paths} sites have their scattering paths, {paths} in all")
     if state is not None:
         folder = State(state)
         computed = {key_of(record): str(record["absorber"]) for record in folder.lines(RECORDS)}
-        fresh = {key: element for key, element in computed.items() if key not in keys}
-        failures = list(folder.lines(FAILURES))
+        done = _counts(Counter(key[4] for key in computed))
+        fresh = _counts(Counter(key[4] for key in computed if key not in keys))
+        failures = Counter(str(value["reason"])[:100] for value in folder.lines(FAILURES))
         rejected = sum(1 for _ in folder.lines(REJECTED))
-        lines.append(
-            f"state {state}: {_totals(Counter(key[4] for key in computed))}, "
-            f"of which {_totals(Counter(key[4] for key in fresh))} are not exported"
-        )
-        lines.append(f"  {len(failures)} sites failed, {rejected} structures cannot be used")
-        for reason, count in Counter(str(value["reason"])[:100] for value in failures).most_common(5):
-            lines.append(f"  {count:5d} x {reason}")
+        facts["state"] = {
+            "folder": str(state), "sites": done, "not_exported": fresh, "failed": failures.total(), "rejected": rejected,
+            "reasons": dict(failures.most_common(_REASONS)),
+        }  # fmt: skip
+        lines.append(f"state {state}: {_totals(done)}, of which {_totals(fresh)} are not exported")
+        lines.append(f"  {failures.total()} sites failed, {rejected} structures cannot be used")
+        lines += [f"  {count:5d} x {reason}" for reason, count in failures.most_common(_REASONS)]
         keys = {**keys, **computed}
+    facts["elements"] = {}
     for kind, counts in sorted(count_by_element(keys).items()):
         ordered = sorted(counts.items(), key=lambda item: Element(item[0]).Z)  # xraydb, which knows too, takes half a second to load
+        facts["elements"][kind] = dict(ordered)
         lines.append(f"{kind}: {sum(counts.values())} unique sites of {len(counts)} absorbing elements")
         for start in range(0, len(ordered), 12):
             lines.append("  " + "  ".join(f"{element:>2s} {count:4d}" for element, count in ordered[start : start + 12]))
-    return "\n".join(lines)
+    return Said("\n".join(lines), facts)
 
 
-def export_command(state: Path, library: Path) -> str:
-    """Write what the library lacks; returns what was written.
+def export_command(state: Path, library: Path) -> Said:
+    """Write what the library lacks.
 
     Raises:
         XastructError: if the state folder holds no records.
@@ -82,26 +114,30 @@ def export_command(state: Path, library: Path) -> str:
     folder = State(state)
     if not (folder.folder / RECORDS).is_file():
         raise XastructError(f"{state} holds no records; run the build first or give its state folder.")
-    written = export(folder, library)
-    if not written:
-        return f"{library} already holds every record of {state}."
-    return "\n".join(f"{path} {path.stat().st_size / 1e6:.2f} MB" for path in written)
+    written = _written(export(folder, library))
+    words = _lines(written) or [f"{library} already holds every record of {state}."]
+    return Said("\n".join(words), {"state": str(state), "library": str(library), "written": written})
 
 
-def paths_command(library: Path, sites: int, cores: int = 1, seed: int = 0) -> str:
-    """Compute scattering paths of at most `sites` sites of each absorber, with a progress bar; returns what was written.
+def paths_command(library: Path, sites: int, cores: int = 1, seed: int = 0, progress: IO[str] | None = None) -> Said:
+    """Compute scattering paths of at most `sites` sites of each absorber, with a progress bar, on the standard output if not elsewhere.
 
     Raises:
         XastructError: if the library is missing or an option makes no sense.
     """
+    from rich.console import Console
     from rich.progress import track
 
     if sites < 1 or cores < 1:
         raise XastructError(f"sites is {sites} and cores is {cores}; give at least 1 of each.")
     failures: list[str] = []
-    written = make_paths(library, sites, cores, seed, failures, lambda found, total: track(found, "paths", total=total))
-    lines = [f"{path} {path.stat().st_size / 1e6:.2f} MB" for path in written] or [f"{library} already holds these paths."]
-    return "\n".join([*lines, *(f"failed: {reason}" for reason in failures)])
+    console = Console(file=progress or sys.stdout)
+    written = _written(
+        make_paths(library, sites, cores, seed, failures, lambda found, total: track(found, "paths", total=total, console=console))
+    )
+    words = _lines(written) or [f"{library} already holds these paths."]
+    facts = {"library": str(library), "written": written, "failed": failures}
+    return Said("\n".join([*words, *(f"failed: {reason}" for reason in failures)]), facts)
 
 
 def offsets_command(library: Path) -> str:
@@ -120,5 +156,18 @@ def offsets_command(library: Path) -> str:
     )
 
 
-def _totals(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[kind]} {kind}" for kind in ("EXAFS", "XANES"))
+def _counts(counts: Counter[str]) -> dict[str, int]:
+    return {kind: counts[kind] for kind in _KINDS}
+
+
+def _totals(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _written(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Files that were written, with their sizes in bytes."""
+    return [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
+
+
+def _lines(written: Iterable[dict[str, Any]]) -> list[str]:
+    return [f"{file['path']} {file['bytes'] / 1e6:.2f} MB" for file in written]
