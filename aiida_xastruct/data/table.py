@@ -88,22 +88,8 @@ class TableData(SinglefileData):
             filters: as `pyarrow.parquet.read_table` takes them, for instance `[("absorber", "=", "Fe")]`; all rows if None.
             columns: names of those wanted beside `number`; all if None.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         with self.open(mode="rb") as stream:
-            file = pq.ParquetFile(stream)
-            schema = file.schema_arrow
-            wanted = list(schema.names if columns is None else columns)
-            found = [pa.schema([*map(schema.field, wanted), pa.field("number", pa.int64())]).empty_table()]
-            where = None if filters is None else pq.filters_to_expression(filters)
-            needed = list(dict.fromkeys([*wanted, *_named(filters or ())]))
-            starts = np.cumsum([0, *(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))])
-            for group in range(file.num_row_groups) if where is None else _groups(stream, where, schema):
-                rows = file.read_row_group(group, columns=needed)
-                rows = rows.append_column("number", pa.array(np.arange(starts[group], starts[group + 1])))
-                found.append((rows if where is None else rows.filter(where)).select([*wanted, "number"]))
-        return pa.concat_tables(found)
+            return find_in(stream, filters, columns)
 
     def get_row(self, number: int) -> dict[str, Any]:
         """One row by its number, from 0.
@@ -138,6 +124,25 @@ class TableData(SinglefileData):
         if self.base.attributes.get("kind", None) not in KINDS:
             raise ValidationError("the attribute kind is neither XANES nor EXAFS; make the node with `TableData.from_file`.")
         return True
+
+
+def find_in(stream: IO[bytes], filters: Sequence[Any] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of an open parquet file that pass filters, as `TableData.find` gives those of its file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(stream)
+    schema = file.schema_arrow
+    wanted = list(schema.names if columns is None else columns)
+    found = [pa.schema([*map(schema.field, wanted), pa.field("number", pa.int64())]).empty_table()]
+    where = None if filters is None else pq.filters_to_expression(filters)
+    needed = list(dict.fromkeys([*wanted, *_named(filters or ())]))
+    starts = np.cumsum([0, *(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))])
+    for group in range(file.num_row_groups) if where is None else _groups(stream, where, schema):
+        rows = file.read_row_group(group, columns=needed)
+        rows = rows.append_column("number", pa.array(np.arange(starts[group], starts[group + 1])))
+        found.append((rows if where is None else rows.filter(where)).select([*wanted, "number"]))
+    return pa.concat_tables(found)
 
 
 #: Columns that the attributes are of.

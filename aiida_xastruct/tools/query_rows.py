@@ -17,10 +17,11 @@ from aiida.orm import ArrayData, Node, QueryBuilder, load_node
 
 from ..data.model import ModelData
 from ..data.spectra import SpectraData
-from ..data.table import TableData
+from ..data.table import TableData, find_in
 from ..engine.errors import XastructError
 from ..engine.origin import PREFIX
 from . import queries
+from .files import open_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,8 +53,8 @@ def find_rows(builder: QueryBuilder, filters: Sequence[Any] | None = None, colum
     import pyarrow as pa
 
     found = []
-    for (node,) in builder.iterall():
-        rows = node.find(filters, columns)
+    for node, stream in open_files(builder.all(flat=True)):
+        rows = find_in(stream, filters, columns)
         if rows.num_rows:
             # A screening keeps words in another encoding than a batch: tables of both are one here.
             rows = pa.table({name: _plain(rows[name]) for name in rows.column_names})
@@ -245,8 +246,8 @@ def _of_tables(models: queries.Models, absorber: str | None, kind: str | None) -
     if kind is not None:
         builder.add_filter("table", {"attributes.kind": kind})
     filters = [("method", "=", "ml"), *([("absorber", "=", absorber)] if absorber else [])]
-    for (node,) in builder.iterall():
-        yield node.pk, node.base.attributes.get("kind"), node.find(filters, ["hash", "site", "absorber", "edge"])
+    for node, stream in open_files(builder.all(flat=True)):
+        yield node.pk, node.base.attributes.get("kind"), find_in(stream, filters, ["hash", "site", "absorber", "edge"])
 
 
 def _of_rows(tables: Iterable[tuple[int, str, pa.Table]], crystals: Iterable[str]) -> Iterator[tuple[Question, Place]]:

@@ -6,14 +6,15 @@ are first asked for, once for each file of crystals and element, and kept beside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiida.orm import CalcFunctionNode, CalculationNode, QueryBuilder, SinglefileData, load_node
 
-from ..data.table import TableData
+from ..data.table import TableData, find_in
 from ..engine.errors import StructureError, XastructError
 from . import queries
+from .files import Single, open_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ..engine.shells import Shells
 
 DESCRIBE = "aiida.calculations:xastruct.functions.describe_shells"
+
+#: Tables that are read together.
+TOGETHER = 100
 
 #: Whatever the distance is.
 ANY = (0.0, float("inf"))
@@ -111,19 +115,29 @@ def table_rows(
     """
     state = described(absorber, kind) if known is None else known
     search = _Search(state, absorber, neighbours, distance or ANY, progress)
+    search.read_known()
+    ready: dict[int, Shells] = {}
     for table, files in state.tables.items():
         if files is None:
             skipped(f"the table <{table}> was made by no process whose crystals are here; import it with its provenance.")
             continue
-        if not describe and not search.knows(files):
-            continue
+        if not search.knows(files):
+            if not describe:
+                continue
+            # What has been found is given before more is computed.
+            yield from _rows(ready, absorber)
+            ready = {}
         try:
             found = {key: shell for file in files for key, shell in search(file).items()}
         except XastructError as error:
             skipped(f"the table <{table}>: {error}")
             continue
         if found:
-            yield from _rows(load_node(table), absorber, found)
+            ready[table] = found
+        if len(ready) == TOGETHER:
+            yield from _rows(ready, absorber)
+            ready = {}
+    yield from _rows(ready, absorber)
 
 
 class _Search:
@@ -136,9 +150,20 @@ class _Search:
         self._asked = (neighbours, distance)
         self._found: dict[int, Shells] = {}
 
+    def read_known(self) -> None:
+        """Read what is known, all of it at once."""
+        import pyarrow.parquet as pq
+
+        from ..engine.shells import find, may_hold
+
+        meant = {pk: file for file, (pk, said) in self._known.items() if may_hold(said, *self._asked)}
+        self._found = {file: {} for file in self._known}
+        for node, stream in open_files(_nodes(SinglefileData, meant)):
+            self._found[meant[node.pk]] = find(pq.read_table(stream), *self._asked)
+
     def knows(self, files: Sequence[int]) -> bool:
         """Whether nothing need be computed."""
-        return all(file in self._known or file in self._found for file in files)
+        return all(file in self._found for file in files)
 
     def __call__(self, file: int) -> Shells:
         """Shells by hash and site.
@@ -146,17 +171,15 @@ class _Search:
         Raises:
             XastructError: if the crystals cannot be read.
         """
-        from ..engine.shells import find, may_hold
+        from ..engine.shells import find
 
         if file not in self._found:
-            if file not in self._known:
-                self._found[file] = find(self._describe(load_node(file)), *self._asked)
-            else:
-                pk, said = self._known[file]
-                self._found[file] = find(_read(load_node(pk)), *self._asked) if may_hold(said, *self._asked) else {}
+            self._found[file] = find(self._describe(load_node(file)), *self._asked)
         return self._found[file]
 
     def _describe(self, structures: SinglefileData) -> pa.Table:
+        import pyarrow.parquet as pq
+
         from ..calculations.functions.describe_shells import describe_shells
         from ..calculations.functions.predict_batch import read_entries
         from ..engine.shells import shells_table
@@ -167,23 +190,28 @@ class _Search:
             outputs, node = describe_shells.run_get_node(structures=structures, absorber=self._absorber)
             if not node.is_finished_ok:
                 raise StructureError(str(node.exit_message))
-            table = _read(outputs["shells"])
+            with outputs["shells"].open(mode="rb") as stream:
+                table = pq.read_table(stream)
         self._progress()
         return table
 
 
-def _read(shells: SinglefileData) -> pa.Table:
-    import pyarrow.parquet as pq
+def _nodes(cls: type[Single], pks: Iterable[int]) -> list[Single]:
+    """Nodes of some pks, in their order."""
+    builder = QueryBuilder().append(cls, filters={"id": {"in": [0, *pks]}}, tag="node")  # an empty list is refused
+    return list(builder.order_by({"node": "id"}).all(flat=True))
 
-    with shells.open(mode="rb") as stream:
-        return pq.read_table(stream)
 
-
-def _rows(table: TableData, absorber: str, shells: Shells) -> Iterator[dict[str, Any]]:
-    """Rows with a spectrum whose site is among those of some shells."""
-    filters = [("absorber", "=", absorber), ("hash", "in", sorted({digest for digest, _ in shells}))]
-    for row in table.find(filters, ["row", "id", "hash", "absorber", "edge", "method", "site"]).to_pylist():
-        shell = shells.get((row["hash"], row["site"]))
-        if row.pop("row") is not None and shell is not None:
-            kind = table.base.attributes.get("kind")
-            yield {"pk": table.pk, **row, "kind": kind, "neighbours": shell[0], "mean_distance": shell[1]}
+def _rows(tables: Mapping[int, Shells], absorber: str) -> Iterator[dict[str, Any]]:
+    """Rows with a spectrum whose site is among the shells of their table, by the tables' pks."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for node, stream in open_files(_nodes(TableData, tables)):
+        shells, kind = tables[node.pk], node.base.attributes.get("kind")
+        filters = [("absorber", "=", absorber), ("hash", "in", sorted({digest for digest, _ in shells}))]
+        for row in find_in(stream, filters, ["row", "id", "hash", "absorber", "edge", "method", "site"]).to_pylist():
+            shell = shells.get((row["hash"], row["site"]))
+            if row.pop("row") is not None and shell is not None:
+                known = {"kind": kind, "neighbours": shell[0], "mean_distance": shell[1]}
+                found.setdefault(node.pk, []).append({"pk": node.pk, **row, **known})
+    for _, rows in sorted(found.items()):
+        yield from rows
