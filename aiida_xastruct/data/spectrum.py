@@ -11,7 +11,7 @@ from aiida.orm import ArrayData
 from aiida.orm.pydantic import OrmMetadataField, OrmModel
 from numpy.typing import ArrayLike
 
-from ..engine.errors import XastructError
+from ..engine.errors import SpectrumError, XastructError
 from ..engine.exchange import CRYSTAL
 from ..engine.point_band import point_band
 from ..engine.spectrum import FloatArray, Spectrum
@@ -98,16 +98,16 @@ class SpectrumData(ArrayData):
     ) -> None:
         # The engine's class checks what it is given, so that a node that could not be stored is refused here already.
         spectrum = Spectrum(
-            energy=np.asarray(energy, dtype=np.float64),
-            mu=np.asarray(mu, dtype=np.float64),
+            energy=energy,  # type: ignore[arg-type]
+            mu=mu,  # type: ignore[arg-type]
             absorber=absorber,
             edge=edge,
             kind=kind,  # type: ignore[arg-type]
             method=method,  # type: ignore[arg-type]
             energy_reference=energy_reference,  # type: ignore[arg-type]
             normalisation=normalisation,  # type: ignore[arg-type]
-            mu0=None if mu0 is None else np.asarray(mu0, dtype=np.float64),
-            e0=None if e0 is None else float(e0),
+            mu0=mu0,  # type: ignore[arg-type]
+            e0=float(e0) if isinstance(e0, np.number) else e0,
             settings=dict(settings or {}),
         )
         super().__init__(**kwargs)
@@ -177,18 +177,21 @@ class SpectrumData(ArrayData):
         Raises:
             SpectrumError: if the node's content is unfit, which storing it would have refused.
         """
+        try:
+            arrays = {"energy": self.energy, "mu": self.mu, "mu0": self.mu0}
+            settings = self.settings
+        except (KeyError, IndexError, TypeError, ValueError) as error:  # of an archive that nobody checked
+            raise SpectrumError(f"the spectrum's node is damaged ({type(error).__name__}: {error}); import it again.") from error
         return Spectrum(
-            energy=self.energy,
-            mu=self.mu,
+            **arrays,  # type: ignore[arg-type]
             absorber=self.absorber,
             edge=self.edge,
             kind=self.kind,  # type: ignore[arg-type]
             method=self.method,  # type: ignore[arg-type]
             energy_reference=self.energy_reference,  # type: ignore[arg-type]
             normalisation=self.normalisation,  # type: ignore[arg-type]
-            mu0=self.mu0,
             e0=self.e0,
-            settings=self.settings,
+            settings=settings,
         )
 
     @property

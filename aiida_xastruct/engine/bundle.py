@@ -23,6 +23,7 @@ from .answers import LEAST_PROBABILITY, DistanceAnswer, ForwardAnswer, InverseAn
 from .card import check_card
 from .content import content_hash
 from .dataset import GRIDS, MAX_Z
+from .edge_check import no_edge
 from .edges import EdgeShifts
 from .errors import ModelError, SpectrumError, StructureError
 from .features import site_rows
@@ -218,7 +219,9 @@ class ModelBundle:
             raise SpectrumError("the spectrum covers too little of the range that models work on; measure further above the edge.")
         absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
         inputs = self.task.inputs(torch.as_tensor(curves)[:, None])
-        return self.ensemble(inputs, torch.as_tensor(absorber)), self.outside(self.task.position(inputs, inputs), absorber)
+        outside = self.outside(self.task.position(inputs, inputs), absorber)
+        reasons = [no_edge(spectrum) or reason for spectrum, reason in zip(spectra, outside, strict=True)]
+        return self.ensemble(inputs, torch.as_tensor(absorber)), reasons
 
     def neighbours(self, spectra: Sequence[Spectrum], elements_present: Collection[str] | None = None) -> list[NeighbourAnswer]:
         """Elements of the first shell.

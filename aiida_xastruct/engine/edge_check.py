@@ -25,6 +25,15 @@ HIGHER = 4.0
 APART = 60.0
 
 
+#: What the scans of the XAS data library keep to, all but three whose edge is elsewhere: the step at E0 is at least this share of the range
+#: of mu around it, this many times what mu scatters by before it and after it, and rises within so many eV.
+STEP_SHARE, OVER_BEFORE, OVER_AFTER, WIDEST = 0.2, 15.0, 1.5, 35.0
+
+
+#: eV between neighbouring points near an edge, beyond which it is not seen.
+LONGEST_GAP = 8.0
+
+
 class LikelyEdge(NamedTuple):
     """An edge that energies suggest.
 
@@ -90,6 +99,37 @@ def step_at(energy: FloatArray, mu: FloatArray, at: float) -> float:
     if below - low < 2 or high - above < 2:
         return float("nan")
     return float(np.median(mu[above:high]) - np.median(mu[low:below]))
+
+
+def no_edge(spectrum: Spectrum) -> str:
+    """Why a measured spectrum is no edge at its E0; empty where it is one, is computed, or has too few points around E0 to tell."""
+    e0 = find_e0(spectrum)
+    above = spectrum.energy - e0
+    before, after, near = (
+        (above >= -BESIDE - AVERAGED) & (above <= -10.0),
+        (above >= 10.0) & (above <= BESIDE + AVERAGED),
+        np.abs(above) <= 4.0,
+    )
+    if spectrum.method != "measured" or min(before.sum(), after.sum()) < 5:
+        return ""
+    seen = above[(above >= -LONGEST_GAP) & (above <= BESIDE)]
+    if near.sum() < 3 or seen[0] > -0.1 or np.diff(seen).max() > LONGEST_GAP:
+        return f"there are too few points around {e0:.0f} eV to see the edge"
+    if len(np.unique(spectrum.mu[after])) < 0.3 * after.sum():
+        return f"mu takes the same few values above {e0:.0f} eV, as a detector does that is saturated"
+    scale = float(np.ptp(spectrum.mu[np.abs(above) <= BESIDE + AVERAGED])) or 1.0
+    (low, scatter_low), (high, scatter_high) = (_line(above[part], spectrum.mu[part] / scale) for part in (before, after))
+    slope = float(np.polyfit(above[near], spectrum.mu[near] / scale, 1)[0])
+    step = high - low
+    if step < max(STEP_SHARE, OVER_BEFORE * scatter_low, OVER_AFTER * scatter_high) or not step < WIDEST * slope:
+        return f"mu has no step at {e0:.0f} eV that is sharp and stands out from what lies before and after it"
+    return ""
+
+
+def _line(above: FloatArray, mu: FloatArray) -> tuple[float, float]:
+    """Where a straight line through mu (n,) meets E0, and the root mean square of what mu differs from it by."""
+    line = np.polyfit(above, mu, 1)
+    return float(line[1]), float(np.sqrt(np.mean((mu - np.polyval(line, above)) ** 2)))
 
 
 def check_edge(spectrum: Spectrum) -> None:

@@ -152,7 +152,7 @@ class Spectrum:
         for name in ("energy", "mu", "mu0"):
             value = getattr(self, name)
             if value is not None:
-                array = np.array(value, dtype=np.float64)
+                array = _numbers(name, value)
                 array.setflags(write=False)
                 object.__setattr__(self, name, array)
         _check_choices(self)
@@ -167,6 +167,20 @@ class Spectrum:
         return self if self.e0 is not None else replace(self, e0=find_e0(self))
 
 
+def _numbers(name: str, value: Any) -> FloatArray:
+    """A copy of an array as numbers.
+
+    Raises:
+        SpectrumError: if it is text, complex (numpy would drop a part of it), ragged or nothing at all.
+    """
+    try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex numbers")
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SpectrumError(f"{name} is no array of real numbers ({str(error)[:200]}); give one column of them.") from error
+
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "edge": EDGES,
     "kind": get_args(Kind),
@@ -177,6 +191,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def _check_choices(spectrum: Spectrum) -> None:
+    if not isinstance(spectrum.absorber, str):
+        raise SpectrumError(f"{spectrum.absorber!r} is not the symbol of an element; give one such as 'Fe'.")
     for name, choices in _CHOICES.items():
         if getattr(spectrum, name) not in choices:
             raise SpectrumError(f"{name} is {getattr(spectrum, name)!r}; use one of {', '.join(choices)}.")
@@ -196,7 +212,7 @@ def _check_arrays(spectrum: Spectrum) -> None:
         raise SpectrumError(
             f"the energies run from {energy[0]:.6g} to {energy[-1]:.6g}; give absolute photon energies in eV (not keV, not E - E0)."
         )
-    if spectrum.e0 is not None and not np.isfinite(spectrum.e0):
+    if spectrum.e0 is not None and not (isinstance(spectrum.e0, int | float) and np.isfinite(spectrum.e0)):
         raise SpectrumError("E0 is not a finite number; leave it out to have it found.")
 
 

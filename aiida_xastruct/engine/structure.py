@@ -19,7 +19,7 @@ from .errors import StructureError
 MINIMUM_DISTANCE = 0.6
 
 #: No crystal has a longer cell vector, angstrom, nor an atom farther from its cell, in cells: numbers beyond would take any memory.
-LONGEST_CELL, MOST_CELLS = 1000.0, 1000.0
+LONGEST_CELL, MOST_CELLS = 1000.0, 10.0
 
 #: Boxes of the search for atoms that are too near: it takes 24 bytes for each in the whole cell, atoms or not.
 _MOST_BOXES = 300_000
