@@ -203,7 +203,11 @@ def page(result: dict[str, Any]) -> str:
         "endings are and what counts as the same answer stand in the head of `benchmarks/malformed.py`, which made this page:",
         "",
         "```console",
-        "$ python benchmarks/malformed.py --data ../shared/data --folder /tmp/malformed --json malformed.json",
+        *(
+            f"$ python benchmarks/malformed.py --input {name} --number {count} --seed {result['seed']} "
+            f"--data ../shared/data --folder /tmp/{name} --json {name}.json"
+            for name, count in Counter(row["input"] for row in rows).items()
+        ),
         "$ python benchmarks/malformed.py --table malformed.json > docs/reference/malformed.md",
         "```",
         "",
@@ -231,6 +235,13 @@ def page(result: dict[str, Any]) -> str:
             words = (damage.__doc__ or "").rstrip(".")
             cells = [words, str(len(of)), *(str(count[ending] or "") for ending in ENDINGS), ", ".join(map(str, codes))]
             lines.append("| " + " | ".join(cells) + " |")
+    wrong = [(row, ending) for row in rows for ending in row["endings"] if ending["ending"] == "wrong"]
+    if wrong:
+        lines += ["", "## What was wrong", ""]
+        lines += [
+            f"- {row['input']} {row['number']}, `{row['damage']}`, by the {ending['door']} door: {ending['words'] or 'a confident answer'}"
+            for row, ending in wrong
+        ]
     return "\n".join(lines)
 
 
