@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,7 @@ _DRAG = """async (seconds) => {
   fire(slider.querySelector('.q-slider__track-container'), 'mousedown', box.x + box.width / 2);
   const start = performance.now();
   while (performance.now() - start < 1000 * seconds) {
-    fire(document, 'mousemove', box.x + box.width * (0.5 + 0.4 * Math.sin((performance.now() - start) / 700)));
+    fire(document, 'mousemove', box.x + box.width * (0.5 + 0.4 * Math.sin(0.4 + (performance.now() - start) / 700)));
     await new Promise(resolve => setTimeout(resolve, 20));
   }
   fire(document, 'mouseup', box.x + box.width / 2);
@@ -95,19 +97,32 @@ def dropped(page: Any, server: Server, path: Path) -> float:
     return float(page.evaluate("window.took"))
 
 
-def screenshots(page: Any, server: Server, folder: Path, crystal: Path) -> None:
-    """Pictures of the pages for the documentation."""
-    page.goto(server.address("/crystal"))
-    page.set_input_files("input[type=file]", str(crystal))
-    page.wait_for_function("() => document.querySelector('main').innerText.includes('K edge')", timeout=60_000)
-    page.wait_for_timeout(2000)
-    page.screenshot(path=folder / "explorer_crystal.png", full_page=True)
-    page.goto(server.address("/spectrum"))
-    page.get_by_label("Absorber, where the file does not say").fill("Fe")
-    page.set_input_files("input[type=file]", str(GOETHITE))
-    page.wait_for_function("() => document.querySelector('main').innerText.includes('Mean distance')", timeout=60_000)
-    page.wait_for_timeout(2000)
-    page.screenshot(path=folder / "explorer_spectrum.png", full_page=True)
+def screenshots(page: Any, server: Server, folder: Path, crystals: list[Path]) -> None:
+    """Pictures of the pages for the documentation: the first crystal answered, a measurement read, all of them screened."""
+
+    def picture(name: str, address: str, words: str, act: Callable[[], None] = lambda: None) -> None:
+        page.goto(server.address(address))
+        act()
+        page.wait_for_function("words => document.querySelector('main').innerText.includes(words)", arg=words, timeout=60_000)
+        page.wait_for_timeout(2000)
+        page.screenshot(path=folder / f"explorer_{name}.png", full_page=True)
+
+    def measured() -> None:
+        page.get_by_label("Absorber, where the file does not say").fill("Fe")
+        page.set_input_files("input[type=file]", str(GOETHITE))
+
+    def screened() -> None:
+        page.get_by_label("Table", exact=True).click()
+        page.get_by_role("option", name=f"<{pks['table']}>").click()
+        for row in range(3):
+            page.get_by_role("checkbox", name=re.compile(r"row \d")).nth(row).click()
+
+    picture("crystal", "/crystal", "K edge", lambda: page.set_input_files("input[type=file]", str(crystals[0])))
+    picture("spectrum", "/spectrum", "Mean distance", measured)
+    pks = server.command("screen", *crystals, "--absorber", "O", "--kind", "XANES")["pk"]
+    picture("screening", "/screening", "rows", screened)
+    picture("provenance", f"/provenance?node={pks['table']}", "merge_batches")
+    picture("jobs", "/jobs", "Jobs")
 
 
 def measure(pictures: Path | None) -> dict[str, Any]:
@@ -133,7 +148,7 @@ def measure(pictures: Path | None) -> dict[str, Any]:
             page.wait_for_timeout(1500)
             rates.append({"crystal": path.stem, "atoms": atoms, "frames": float(page.evaluate(_DRAG, 10))})
         if pictures is not None:
-            screenshots(page, server, pictures, paths[2][0])
+            screenshots(page, server, pictures, [paths[2][0], *(path for path, _ in paths if path != paths[2][0])])
     return {"drops": drops, "rates": rates, "load": load, "cores": os.cpu_count()}
 
 

@@ -132,6 +132,7 @@ def serve(explorer: Explorer, door: Door, show: bool) -> None:
         dark=None,
         show=f"/?token={door.token}" if show else False,
         reload=False,
+        reconnect_timeout=60.0,  # a page that a busy machine lets wait is not made anew, without what was chosen on it
         show_welcome_message=False,
         uvicorn_logging_level="critical",  # pages log their own failures; a browser that leaves early is none
         loop="asyncio",  # AiiDA's own loops are of this kind

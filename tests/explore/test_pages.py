@@ -106,10 +106,10 @@ def test_a_strain_by_keyboard_moves_the_spectrum_and_is_taken_back(page: Any, se
     slider.locator("[tabindex='0']").focus()
     for _ in range(20):
         page.keyboard.press("ArrowRight")
-    wait(page, "+1.00")
+    page.locator("[aria-label='Strain of the cell (%)'][aria-valuenow='1']").wait_for(timeout=PATIENCE)
     apart(page, before, more_than=0.002)
     page.get_by_role("button", name="As it was").click()
-    wait(page, "+0.00")
+    page.locator("[aria-label='Strain of the cell (%)'][aria-valuenow='0']").wait_for(timeout=PATIENCE)
     apart(page, before, at_most=0.0)
 
 

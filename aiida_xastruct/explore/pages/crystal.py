@@ -83,11 +83,11 @@ class CrystalPage:
         self.progress = ui.label().props("role=status").classes("text-sm")
 
     def _slider(self, what: str, most: float, step: float) -> Any:
-        with ui.row().classes("w-full items-center no-wrap gap-3"):
+        with ui.row().classes("w-full items-end no-wrap gap-3 px-2"):
             ui.label(what).classes("w-44 shrink-0")
             slider = Slider(min=-most, max=most, step=step, value=0.0, on_change=self.newest.ask)
-            slider.props(f'label aria-label="{what}"').classes("grow")
-            ui.label().bind_text_from(slider, "value", lambda value: f"{value:+.2f}").classes("w-14 text-right font-mono")
+            # The value stands over the thumb, where the browser writes it: a label would ask the server at each step.
+            slider.props(f'label-always aria-label="{what}"').classes("grow mt-7")
         return slider
 
     @property
