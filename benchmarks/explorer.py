@@ -122,7 +122,6 @@ def screenshots(page: Any, server: Server, folder: Path, crystals: list[Path]) -
     pks = server.command("screen", *crystals, "--absorber", "O", "--kind", "XANES")["pk"]
     picture("screening", "/screening", "rows", screened)
     picture("provenance", f"/provenance?node={pks['table']}", "merge_batches")
-    picture("jobs", "/jobs", "Jobs")
 
 
 def measure(pictures: Path | None) -> dict[str, Any]:

@@ -274,7 +274,7 @@ def said_flat(question: Question, random: Random) -> None:
 
 def odd_elements(question: Question, random: Random) -> None:
     """The elements of the sample are no elements, or none."""
-    question.inputs["elements"] = random.choice(([], ["Xx"], [26], [None], ["fe"], [["Fe"]], ["Fe", ""]))
+    question.inputs["elements"] = random.choice(([], ["Xx"], [26], [None], [["Fe"]], ["Fe", ""]))
 
 
 def odd_question(question: Question, random: Random) -> None:
