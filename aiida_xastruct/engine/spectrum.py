@@ -212,7 +212,7 @@ def _check_arrays(spectrum: Spectrum) -> None:
         raise SpectrumError(
             f"the energies run from {energy[0]:.6g} to {energy[-1]:.6g}; give absolute photon energies in eV (not keV, not E - E0)."
         )
-    if spectrum.e0 is not None and not (isinstance(spectrum.e0, int | float) and np.isfinite(spectrum.e0)):
+    if spectrum.e0 is not None and not (isinstance(spectrum.e0, int | float | np.floating) and np.isfinite(spectrum.e0)):
         raise SpectrumError("E0 is not a finite number; leave it out to have it found.")
 
 

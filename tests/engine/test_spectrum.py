@@ -103,6 +103,15 @@ def test_arrays_are_copies_that_cannot_be_changed():
         ({"e0": np.nan}, "E0 is not a finite number"),
     ],
 )
+def test_e0_may_be_a_number_of_numpy():
+    energy = np.linspace(7000.0, 7400.0, 100)
+    spectrum = Spectrum(
+        energy=energy, mu=np.tanh((energy - FE) / 10.0), absorber="Fe", edge="K", kind="XANES", method="measured",
+        energy_reference="nominal", normalisation="raw", e0=np.float32(7112.5),
+    )  # fmt: skip
+    assert find_e0(spectrum) == 7112.5
+
+
 def test_bad_spectra_are_refused(refused, change, words):
     with refused(SpectrumError, words):
         Spectrum(**{**GOOD, **change})
