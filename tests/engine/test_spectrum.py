@@ -103,6 +103,11 @@ def test_arrays_are_copies_that_cannot_be_changed():
         ({"e0": np.nan}, "E0 is not a finite number"),
     ],
 )
+def test_bad_spectra_are_refused(refused, change, words):
+    with refused(SpectrumError, words):
+        Spectrum(**{**GOOD, **change})
+
+
 def test_e0_may_be_a_number_of_numpy():
     energy = np.linspace(7000.0, 7400.0, 100)
     spectrum = Spectrum(
@@ -110,11 +115,6 @@ def test_e0_may_be_a_number_of_numpy():
         energy_reference="nominal", normalisation="raw", e0=np.float32(7112.5),
     )  # fmt: skip
     assert find_e0(spectrum) == 7112.5
-
-
-def test_bad_spectra_are_refused(refused, change, words):
-    with refused(SpectrumError, words):
-        Spectrum(**{**GOOD, **change})
 
 
 @pytest.mark.parametrize(("element", "edge"), [("Fe", "K"), ("Sn", "K"), ("Sb", "L3"), ("U", "L3"), ("Mg", "K")])
