@@ -141,11 +141,12 @@ def read_report(folder: Path) -> dict[str, Ran]:
 def unpack(archive: Path, folder: Path) -> None:
     """Write the files of an archive to sub-folders of `folder`; where the archive is cut off, those of the sites before.
 
-    Only plain files `SITE/NAME` of plain names are written, none that is larger than any output of FEFF.
+    Only plain files `SITE/NAME` of plain names are written, none that is larger than any output of FEFF. The archive is not compressed:
+    one that is could ask for any memory.
     """
     if not archive.is_file():
         return
-    with contextlib.suppress(tarfile.TarError, EOFError, OSError, ValueError, OverflowError), tarfile.open(archive) as tar:
+    with contextlib.suppress(tarfile.TarError, EOFError, OSError, ValueError, OverflowError), tarfile.open(archive, "r:") as tar:
         for member in tar:
             place = _MEMBER.fullmatch(member.name)
             if place is None or not member.isfile() or member.size > _MOST_BYTES or (folder / place[1]).is_file():
