@@ -171,7 +171,7 @@ def unknown_element(question: Question, random: Random) -> None:
 
 def element_no_text(question: Question, random: Random) -> None:
     """An element is a number, nothing or a list."""
-    random.choice(question.content["kinds"])["symbols"] = random.choice(([26], [None], [["Fe"]], [], None, "Fe"))
+    random.choice(question.content["kinds"])["symbols"] = random.choice(([26], [None], [["Fe"]], [], None))
 
 
 def heaviest(question: Question, random: Random) -> None:

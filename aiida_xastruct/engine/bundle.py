@@ -44,7 +44,7 @@ from .models.tasks import Task
 from .sevennet import FOLDER as SEVENNET
 from .spectrum import Spectrum, atomic_number, edge_of, element_symbol, find_e0, k_to_energy, model_curve, tabulated_edge
 from .structure import check_structure, symbol
-from .surroundings import strange_distances
+from .surroundings import strange
 
 CARD, WEIGHTS, DOMAIN, FAMILY_CARD = "card.json", "weights.safetensors", "domain.safetensors", "family.json"
 
@@ -159,7 +159,7 @@ class ModelBundle:
         inputs = self.task.inputs(source)
         said = self.ensemble(inputs, torch.as_tensor(absorber))
         scores, outside = self._domain_of(self.task.position(source, inputs), absorber)
-        outside = [far or strange for far, strange in zip(outside, strange_distances(source.numpy(), absorber), strict=True)]
+        outside = [far or odd for far, odd in zip(outside, strange(source.numpy(), absorber), strict=True)]
         expected = self.expected_curve_error(said, scores)
         half = calibration.half_band(expected)
         values = said.value.double().numpy() + (1.0 if self.task.kind == "EXAFS" else 0.0)

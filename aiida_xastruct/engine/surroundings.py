@@ -12,9 +12,12 @@ from .spectrum import element_symbol
 #: 14,318 sites with EXAFS in the library and ../shared/data 99.8 % lie between, and of 9,067 with XANES all but two.
 CLOSEST, FARTHEST = 0.6, 1.4
 
+#: He, Ne, Ar, Kr, Po, At, Rn, Fr, Ra, Am and beyond: no site of that data has one of them within reach.
+UNSEEN = frozenset({2, 10, 18, 36, 84, 85, 86, 87, 88, *range(95, 119)})
 
-def strange_distances(features: NDArray[np.float32], absorber: NDArray[np.int64]) -> list[str]:
-    """For each site why its neighbours are too near or too far; empty where they are not, or where there are none within reach.
+
+def strange(features: NDArray[np.float32], absorber: NDArray[np.int64]) -> list[str]:
+    """For each site why its neighbours are of unknown kinds, too near or too far; empty where they are not, or where there are none.
 
     Args:
         features: (n, SITE_SIZE) as `engine.features` makes them.
@@ -26,6 +29,10 @@ def strange_distances(features: NDArray[np.float32], absorber: NDArray[np.int64]
     ratios = np.where(distances > 0.0, distances / (covalent_radii[absorber][:, None] + covalent_radii[numbers]), np.inf)
     found = []
     for row, nearest in enumerate(ratios.argmin(axis=1)):
+        unknown = sorted(UNSEEN.intersection(numbers[row].tolist()))
+        if unknown:
+            found.append(f"the models saw no {', '.join(element_symbol(z) for z in unknown)} around any absorber")
+            continue
         ratio = ratios[row, nearest]
         if CLOSEST <= ratio <= FARTHEST or np.isinf(ratio):
             found.append("")

@@ -1,4 +1,4 @@
-"""Atoms that are too near or too far to be next to each other are said to be."""
+"""Atoms that are too near or too far to be next to each other, or of kinds unknown to the models, are said to be."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.features import SITE_SIZE, site_rows
-from aiida_xastruct.engine.surroundings import strange_distances
+from aiida_xastruct.engine.surroundings import strange
 
 
 def _rock_salt(a: float) -> Structure:
@@ -14,7 +14,7 @@ def _rock_salt(a: float) -> Structure:
 
 
 def _said(structure: Structure) -> str:
-    return strange_distances(site_rows(structure, [0]), np.array([structure[0].specie.Z]))[0]
+    return strange(site_rows(structure, [0]), np.array([structure[0].specie.Z]))[0]
 
 
 def test_crystals_as_they_are_say_nothing():
@@ -28,8 +28,12 @@ def test_a_cell_in_bohr_or_taken_for_one_is_told(factor):
     assert "is the cell in angstrom?" in _said(_rock_salt(factor * 4.177))
 
 
+def test_a_neighbour_that_no_site_of_the_data_has_is_told():
+    assert "saw no Rn" in _said(Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.3), ["Ni", "Rn"], [[0, 0, 0], [0.5, 0.5, 0.5]]))
+
+
 def test_sites_without_neighbours_in_reach_say_nothing():
-    assert strange_distances(np.zeros((2, SITE_SIZE), dtype=np.float32), np.array([26, 8])) == ["", ""]
+    assert strange(np.zeros((2, SITE_SIZE), dtype=np.float32), np.array([26, 8])) == ["", ""]
 
 
 @pytest.mark.parametrize("kind", ["XANES", "EXAFS"])
