@@ -29,7 +29,7 @@ def test_a_cell_in_bohr_or_taken_for_one_is_told(factor):
 
 
 def test_a_neighbour_that_no_site_of_the_data_has_is_told():
-    assert "saw no Rn" in _said(Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.3), ["Ni", "Rn"], [[0, 0, 0], [0.5, 0.5, 0.5]]))
+    assert "saw no Ne" in _said(Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Ni", "Ne"], [[0, 0, 0], [0.5, 0.5, 0.5]]))
 
 
 def test_sites_without_neighbours_in_reach_say_nothing():
