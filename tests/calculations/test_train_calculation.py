@@ -292,8 +292,11 @@ def test_a_stopped_job_names_models_and_no_paths(parse, trained):
     assert [name for name in outputs if name.startswith("models")] == ["models.distance_XANES"]
 
 
-def test_the_monitor_reads_the_log(dataset, aiida_localhost, tmp_path):
-    configure_logging(with_orm=True)  # commands that other tests of this process ran log to the terminal alone
+def test_the_monitor_reads_the_log(dataset, aiida_localhost, tmp_path, monkeypatch):
+    # Commands that other tests of this process ran log to the terminal alone, and as little as they were asked for.
+    monkeypatch.setattr("aiida.common.log.CLI_ACTIVE", None)
+    monkeypatch.setattr("aiida.common.log.CLI_LOG_LEVEL", None)
+    configure_logging(with_orm=True)
     node = orm.CalcJobNode(computer=aiida_localhost).store()
     node.set_remote_workdir(str(tmp_path))
     with aiida_localhost.get_transport() as transport:
