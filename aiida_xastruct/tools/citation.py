@@ -31,6 +31,9 @@ MATERIALS_PROJECT = "mp-"
 #: A whole id of the Materials Project.
 _OF_MATERIALS_PROJECT = re.compile(rf"{MATERIALS_PROJECT}\d+")
 
+#: What a row of a group names: the node of its crystal.
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 #: Nodes looked for in one question; PostgreSQL takes 65,535 values.
 _ASKED = 30_000
 
@@ -205,8 +208,9 @@ def _table(table: TableData, cite: Any) -> None:
     names = [str(name) for name in table.read(["id"])["id"].unique().to_pylist()]
     # A file of a folder may begin with these letters too: only what is nothing but an id is the Materials Project's.
     found = Counter(key for name in names if _OF_MATERIALS_PROJECT.fullmatch(name) for key in papers_of("npz", name))
-    for start in range(0, len(names), _ASKED):
-        filters = {"uuid": {"in": names[start : start + _ASKED]}}
+    nodes = [name for name in names if _UUID.fullmatch(name)]  # PostgreSQL refuses a comparison with what is none
+    for start in range(0, len(nodes), _ASKED):
+        filters = {"uuid": {"in": nodes[start : start + _ASKED]}}
         for source in QueryBuilder().append(StructureData, filters=filters, project="attributes.source").all(flat=True):
             found.update(_papers(source or {}))
     for key, count in found.items():
