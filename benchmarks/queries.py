@@ -254,7 +254,7 @@ Kept once
   not opened if its node says that no shell in it can be meant, and a table only where a shell was found.
 
 One opening
-: Files of many tables are read by one opening of the repository. `node.open` opens it twice for each, 16 ms of the 20 ms that a table took.
+: Files of many tables are read by one opening of the repository. `node.open` opens it twice for each.
 
 Few cells
 : The `QueryBuilder` takes some microseconds for each cell that it returns; 100,000 rows of two cells are most of a second. `duplicates`

@@ -120,7 +120,7 @@ def neighbours(
     By `crystal`: as it is in the structure that the spectrum was computed from. By `answer`: as models read it out of the spectrum.
 
     A batch or a screening looks for no neighbours. With `--tables` they are computed of the crystals that nobody has asked about before,
-    6 ms a site, until --limit is reached, and stored: from then on their rows are found at once, with `--tables` or without.
+    until --limit is reached, and stored: from then on their rows are found at once, with `--tables` or without.
     """
     from ..tools import queries, query_rows, shells
 

@@ -103,6 +103,8 @@ def step_at(energy: FloatArray, mu: FloatArray, at: float) -> float:
 
 def no_edge(spectrum: Spectrum) -> str:
     """Why a measured spectrum is no edge at its E0; empty where it is one, is computed, or has too few points around E0 to tell."""
+    if spectrum.method != "measured":
+        return ""
     e0 = find_e0(spectrum)
     above = spectrum.energy - e0
     before, after, near = (
@@ -110,7 +112,7 @@ def no_edge(spectrum: Spectrum) -> str:
         (above >= 10.0) & (above <= BESIDE + AVERAGED),
         np.abs(above) <= 4.0,
     )
-    if spectrum.method != "measured" or min(before.sum(), after.sum()) < 5:
+    if min(before.sum(), after.sum()) < 5:
         return ""
     seen = above[(above >= -LONGEST_GAP) & (above <= BESIDE)]
     if near.sum() < 3 or seen[0] > -0.1 or np.diff(seen).max() > LONGEST_GAP:

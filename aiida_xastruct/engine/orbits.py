@@ -33,6 +33,11 @@ class Orbits:
     first: NDArray[np.int64]
     rotation: NDArray[np.float64]
 
+    @classmethod
+    def each_for_itself(cls, count: int) -> Orbits:
+        """Those of atoms of which no two are alike."""
+        return cls(np.arange(count), np.tile(np.eye(3), (count, 1, 1)))
+
 
 def orbits(structure: Structure) -> Orbits:
     """The orbits of a crystal's atoms under its rotations and screw axes, by spglib within `TOLERANCE`.
@@ -41,10 +46,11 @@ def orbits(structure: Structure) -> Orbits:
         structure: an ordered crystal. Where spglib finds no symmetry, or there are fewer than `FEWEST` atoms, each stands for itself.
     """
     count = len(structure)
-    first, rotation = np.arange(count), np.tile(np.eye(3), (count, 1, 1))
+    known = Orbits.each_for_itself(count)
     found = _operations(structure) if count >= FEWEST else None
     if found is None:
-        return Orbits(first, rotation)
+        return known
+    first, rotation = known.first, known.rotation
     turns, shifts, cartesian = found
     numbers, places, matrix = np.asarray(atomic_numbers(structure)), structure.frac_coords, structure.lattice.matrix
     free = np.ones(count, dtype=bool)
@@ -60,7 +66,7 @@ def orbits(structure: Structure) -> Orbits:
             if by.any() and other != atom:
                 first[other], rotation[other], free[other] = atom, cartesian[int(np.argmax(by))], False
         free[atom] = False
-    return Orbits(first, rotation)
+    return known
 
 
 def _operations(structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:

@@ -1,4 +1,4 @@
-"""What surrounds the atoms of an element in many crystals: a table that is made once, as CrystalNN takes 6 ms a site, and searched often.
+"""What surrounds the atoms of an element in many crystals: a table that is made once, as CrystalNN is slow, and searched often.
 
 | column | what |
 | --- | --- |

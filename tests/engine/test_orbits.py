@@ -28,10 +28,6 @@ def _crystal(name: str) -> Structure:
     return Structure.from_spacegroup(group, lattice, elements, places)
 
 
-def _each_for_itself(structure: Structure) -> Orbits:
-    return Orbits(np.arange(len(structure)), np.tile(np.eye(3), (len(structure), 1, 1)))
-
-
 @pytest.mark.parametrize("name", CRYSTALS)
 def test_orbits_are_those_of_the_rotations(name):
     assert len(np.unique(orbits(_crystal(name)).first)) == CRYSTALS[name][-1]
@@ -57,7 +53,7 @@ def test_features_are_those_of_every_atom_computed_by_itself(name, monkeypatch):
     crystal.apply_strain([0.01, 0.01, 0.01])
     every = [list(range(len(crystal)))]
     by_orbits = sevennet.shared_features()([crystal], every)[0]
-    monkeypatch.setattr(sevennet, "orbits", _each_for_itself)
+    monkeypatch.setattr(sevennet, "orbits", lambda structure: Orbits.each_for_itself(len(structure)))
     assert sevennet.shared_features()([crystal], every)[0] == pytest.approx(by_orbits, rel=1e-4, abs=2e-5)
 
 
