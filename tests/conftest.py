@@ -79,6 +79,17 @@ def aiida_profile(aiida_config: Any, aiida_profile_factory: Any, new_store: Call
         yield profile
 
 
+@pytest.fixture(autouse=True)
+def _reports_are_kept() -> Iterator[None]:
+    """Undo what a command does to AiiDA's logging: it tells as little as it was asked for, for as long as its process lives."""
+    yield
+    from aiida.common import log
+
+    if log.CLI_ACTIVE:
+        log.CLI_ACTIVE = log.CLI_LOG_LEVEL = None
+        log.configure_logging(with_orm=True)
+
+
 @pytest.fixture
 def spectrum() -> Spectrum:
     """A measured-like Fe K edge: an arctangent step with a white line, 200 points over -100 to 300 eV around the edge."""

@@ -12,7 +12,6 @@ from aiida import orm
 from aiida.common import LinkType
 from aiida.common.datastructures import StashMode
 from aiida.common.folders import SandboxFolder
-from aiida.common.log import configure_logging
 from aiida.engine import run_get_node
 from aiida.engine.processes.calcjobs.monitors import CalcJobMonitorAction
 from aiida.engine.utils import instantiate_process
@@ -292,11 +291,7 @@ def test_a_stopped_job_names_models_and_no_paths(parse, trained):
     assert [name for name in outputs if name.startswith("models")] == ["models.distance_XANES"]
 
 
-def test_the_monitor_reads_the_log(dataset, aiida_localhost, tmp_path, monkeypatch):
-    # Commands that other tests of this process ran log to the terminal alone, and as little as they were asked for.
-    monkeypatch.setattr("aiida.common.log.CLI_ACTIVE", None)
-    monkeypatch.setattr("aiida.common.log.CLI_LOG_LEVEL", None)
-    configure_logging(with_orm=True)
+def test_the_monitor_reads_the_log(dataset, aiida_localhost, tmp_path):
     node = orm.CalcJobNode(computer=aiida_localhost).store()
     node.set_remote_workdir(str(tmp_path))
     with aiida_localhost.get_transport() as transport:
