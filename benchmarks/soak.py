@@ -6,8 +6,8 @@
     python benchmarks/soak.py --table soak.json > docs/reference/soak.md
 
 `rabbitmq` is production: PostgreSQL, RabbitMQ, 2 workers. `zeromq` is SQLite with `core.zeromq`, 1 worker. Servers, profile and scratch are
-of the run alone. All processes are submitted at first, in turn FEFF, prediction, inference, screening and training. Then, spread over
-`--minutes` at moments drawn with `--seed`, all kinds of faults come in turn, until everything has ended:
+of the run alone. All processes are submitted at first, in turn FEFF, prediction, inference, screening and training. Then, at moments that
+are drawn with `--seed` from `--minutes`, faults come, each kind `--rounds` times, until everything has ended:
 
 - *worker*: one worker is killed by SIGKILL;
 - *daemon*: all of it and its jobs, by SIGKILL; it is started again;
@@ -16,9 +16,10 @@ of the run alone. All processes are submitted at first, in turn FEFF, prediction
 - *repository*: AiiDA's repository cannot be written to for 20 s;
 - *checkpoint*: the daemon is killed, and AiiDA's checkpoint of one process is overwritten before it is started again.
 
-Where nothing has changed for `--doubt` seconds, what the guide says is done: `verdi daemon stop`, `verdi process repair`, `verdi daemon
-start`. Mounts need root. No clock jumps: under libfaketime 0.9.10 a wait of Python 3.11's threads does not end. What is looked at in the
-end is said in `services.storage_faults`; `verdi storage info` and `verdi storage
+Where nothing has changed in the database for `--doubt` seconds, what the guide says is done: `verdi daemon stop`, `verdi process repair`,
+`verdi daemon start`; it is counted with the fault that came last, whatever the cause. A process that has not ended after three of these in
+a row without a change, or after `--patience` minutes, is lost. Mounts need root. No clock jumps: under libfaketime 0.9.10 a wait of Python
+3.11's threads does not end. What is looked at in the end is said in `services.storage_faults`; `verdi storage info` and `verdi storage
 maintain --dry-run` run too.
 """
 
@@ -28,6 +29,7 @@ import argparse
 import contextlib
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,11 +43,14 @@ from pages import described, parse
 from screening_kills import soon
 from services import postgresql, rabbitmq, storage_faults
 from soak_processes import PROCESSES, load, submit_all
-from soak_site import ACTIVE, FAULTS, Site
+from soak_site import FAULTS, Site
+
+#: Repairs in a row, after each of which nothing has changed, that show that nothing will.
+VAIN = 3
 
 
 def endure(site: Site, pks: list[int], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Let things break until all have ended or the patience is over; what broke, and by what it went on."""
+    """Let things break until all have ended or the patience is over; what broke, and how often it had to be repaired."""
     draw = random.Random(options.seed)
     kinds = list(FAULTS) * options.rounds
     moments = sorted(draw.uniform(0.0, 60.0 * options.minutes) for _ in kinds)
@@ -56,27 +61,30 @@ def endure(site: Site, pks: list[int], options: argparse.Namespace) -> list[dict
             time.sleep(1.0)
         if not site.active(pks):
             break
-        waiting = len(site.active(pks))
+        told.append({"kind": kind, "after_s": time.monotonic() - began, "active": len(site.active(pks)), "repairs": 0})
         FAULTS[kind](site, draw, pks)
-        told.append({"kind": kind, "after_s": time.monotonic() - began, "active": waiting, "recovery": "by itself"})
         settle(site, pks, options, told[-1])
         print(told[-1], flush=True)
-    while site.active(pks) and time.monotonic() - began < 60.0 * options.patience:
-        settle(site, pks, options, told[-1])
+    last, idle = told[-1] if told else {"repairs": 0}, 0
+    while site.unfinished() and idle < VAIN and time.monotonic() - began < 60.0 * options.patience:
+        idle = 0 if settle(site, pks, options, last) else idle + 1
     return told
 
 
-def settle(site: Site, pks: list[int], options: argparse.Namespace, last: dict[str, Any]) -> None:
-    """Wait until something changes; where nothing does, do what the guide says."""
+def settle(site: Site, pks: list[int], options: argparse.Namespace, last: dict[str, Any]) -> bool:
+    """Wait until something changes, which is the result; where nothing does, do what the guide says."""
     before = site.progress()
-    if not soon(lambda: site.progress() != before or not site.active(pks), options.doubt):
-        last["recovery"] = "daemon stop, process repair, daemon start"
-        site.restart()
+    if soon(lambda: site.progress() != before or not site.unfinished(), options.doubt):
+        return True
+    last["repairs"] += 1
+    print(f"nothing changes: {site.active(pks)} of {site.unfinished()}", flush=True)
+    site.restart()
+    return False
 
 
 @contextlib.contextmanager
-def place(folder: Path, broker: str) -> Iterator[Site]:
-    """The servers, and the small file system of the jobs; at the end nothing of them is left."""
+def place(folder: Path, broker: str, megabytes: int) -> Iterator[Site]:
+    """The servers, and the file system of the jobs with this room; at the end nothing of them is left."""
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
@@ -90,7 +98,7 @@ def place(folder: Path, broker: str) -> Iterator[Site]:
                 "storage_backend": "core.psql_dos", "storage_config": server.create_database(folder / "repository"),
                 "broker_backend": "core.rabbitmq", "broker_config": stack.enter_context(rabbitmq()),
             }  # fmt: skip
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", scratch], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", scratch], check=True)
         stack.callback(subprocess.run, ["umount", "-l", scratch], check=True)
         site = Site(folder, store, server, workers=2 if broker == "rabbitmq" else 1)
         stack.callback(site.kill, "daemon")
@@ -118,7 +126,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="xastruct-soak-") as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)
-        with place(folder, options.broker) as site:
+        # A folder of FEFF takes 5 MB, each fifth process has one, and some have a second.
+        with place(folder, options.broker, 64 + 3 * options.n) as site:
             driver(site, "load")
             before = integrity(site)
             site.start()
@@ -127,17 +136,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             faults = endure(site, pks, options)
             seconds = time.monotonic() - began
             site.verdi("daemon", "stop", "--timeout", "600")
-            orphans = [" ".join(process.cmdline()[:4]) for process in site.processes()]
+            soon(lambda: not site.processes(), options.doubt)
+            orphans = site.commands()
             ended = [{"kind": PROCESSES[index % len(PROCESSES)], **state} for index, state in enumerate(site.states(pks))]
-            kept = "node_type LIKE 'process.%'"
-            nodes = [
-                json.loads(row) if isinstance(row, str) else row for (row,) in site.rows(f"SELECT attributes FROM db_dbnode WHERE {kept}")
-            ]
-            stuck = sum(node.get("process_state") in ACTIVE for node in nodes)
+            stuck = len(site.unfinished())
             after = integrity(site)
     return {
-        "broker": options.broker, "minutes": options.minutes, "seed": options.seed, "seconds": seconds, "before": before, "after": after,
-        "faults": faults, "processes": ended, "stuck": stuck, "orphans": orphans,
+        "broker": options.broker, "minutes": options.minutes, "rounds": options.rounds, "seed": options.seed, "doubt": options.doubt,
+        "seconds": seconds, "before": before, "after": after, "faults": faults, "processes": ended, "stuck": stuck, "orphans": orphans,
     }  # fmt: skip
 
 
@@ -149,7 +155,8 @@ def page(found: dict[str, Any]) -> str:
         production = run["broker"] == "rabbitmq"
         lines += [
             f"## {'PostgreSQL and RabbitMQ, 2 workers' if production else 'SQLite and core.zeromq, 1 worker'}", "",
-            f"{len(run['processes'])} processes, {len(run['faults'])} faults, {run['seconds'] / 60:.0f} minutes.", "",
+            f"{len(run['processes'])} processes; {len(run['faults'])} faults, spread over {run['minutes']:g} minutes. Everything took "
+            f"{run['seconds'] / 60:.0f} minutes. Nothing changed for {run['doubt']:g} s: then repaired.", "",
             "| process | submitted | finished | ended with a code | excepted or killed | lost |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for kind in (*PROCESSES, "all"):
@@ -158,17 +165,28 @@ def page(found: dict[str, Any]) -> str:
             lines.append(
                 f"| {kind} | {len(chosen)} | " + " | ".join(str(count[name]) for name in ("finished", "code", "excepted", "lost")) + " |"
             )
-        lines += ["", "| fault | times | went on by itself | after stop, repair, start |", "|---|---|---|---|"]
+        lines += ["", "| fault | times | went on by itself | repairs: stop, repair, start |", "|---|---|---|---|"]
         for kind in FAULTS:
             chosen = [one for one in run["faults"] if one["kind"] == kind]
-            alone = sum(one["recovery"] == "by itself" for one in chosen)
-            lines.append(f"| {kind} | {len(chosen)} | {alone} | {len(chosen) - alone} |")
-        told = Counter(f"{one['kind']}: {one['status']}, {one['message']}" for one in run["processes"] if outcome(one) != "finished")
-        lines += ["", *(f"- {count} x {text.splitlines()[0]}" for text, count in told.most_common()), ""] if told else [""]
-        lines += [f"{run['stuck']} processes stuck, {len(run['orphans'])} left running without a daemon. Storage: " + " ".join(
-            f"{when} {len(run[when]['faults'])} faults in {run[when]['nodes']:,} nodes;" for when in ("before", "after")
-        ).rstrip(";") + ".", ""]  # fmt: skip
+            alone = sum(not one["repairs"] for one in chosen)
+            lines.append(f"| {kind} | {len(chosen)} | {alone} | {sum(one['repairs'] for one in chosen)} |")
+        told = Counter(reason(one) for one in run["processes"] if outcome(one) != "finished")
+        lines += ["", *(f"- {count} x {text}" for text, count in told.most_common())] if told else []
+        after = run["after"]
+        lines += [
+            "", f"{run['stuck']} processes stuck, called ones included; {len(run['orphans'])} left running without a daemon; "
+            f"{len(after['faults'])} faults in the storage of {after['nodes']:,} nodes.", "",
+        ]  # fmt: skip
+        lines += [f"- {text}" for text in after["faults"] + run["orphans"]]
     return "\n".join(lines)
+
+
+def reason(process: dict[str, Any]) -> str:
+    """Why a process has not finished with 0, in one line without what differs from one to the next."""
+    lines = (process["message"] or "no message").strip().splitlines()
+    text = lines[-1 if lines[0].startswith("Traceback") else 0]
+    code = process["state"] if process["status"] is None else f"status {process['status']}"
+    return f"{process['kind']}, {code}: `{re.sub('<[0-9]+>', '', text)[:200]}`"
 
 
 def outcome(process: dict[str, Any]) -> str:

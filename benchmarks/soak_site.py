@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from screening_kills import Killed
 from services import PostgreSQL
 
@@ -65,7 +66,8 @@ class Site(Killed):
             states.append(
                 {
                     "state": attributes["process_state"], "status": attributes.get("exit_status"),
-                    "message": attributes.get("exit_message") or attributes.get("exception"),
+                    "message": attributes.get("exit_message") or attributes.get("exception") or attributes.get("process_status"),
+                    "paused": bool(attributes.get("paused")),
                 }
             )  # fmt: skip
         return states
@@ -73,6 +75,19 @@ class Site(Killed):
     def active(self, pks: list[int]) -> list[int]:
         """Those that have not ended."""
         return [pk for pk, state in zip(pks, self.states(pks), strict=True) if state["state"] in ACTIVE]
+
+    def unfinished(self) -> list[int]:
+        """All processes, called ones included, that have not ended."""
+        found = self.rows("SELECT id, attributes FROM db_dbnode WHERE node_type LIKE 'process.%' ORDER BY id")
+        return [pk for pk, row in found if (json.loads(row) if isinstance(row, str) else row).get("process_state") in ACTIVE]
+
+    def commands(self) -> list[str]:
+        """Of the daemon's processes and its jobs."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                found.append(f"{process.pid}: {' '.join(process.cmdline())}")
+        return found
 
     def start(self) -> None:
         """The daemon, with its workers."""
@@ -103,19 +118,23 @@ class Site(Killed):
     def disk_is_full(self, draw: random.Random, pks: list[int]) -> None:
         """No job can write."""
         filler = self.scratch / "filler"
-        with contextlib.suppress(OSError), filler.open("wb") as file:
-            while True:
-                file.write(bytes(1 << 20))
-                file.flush()
-        time.sleep(HELD)
-        filler.unlink()
+        try:
+            with contextlib.suppress(OSError), filler.open("wb") as file:
+                while True:
+                    file.write(bytes(1 << 20))
+                    file.flush()
+            time.sleep(HELD)
+        finally:
+            filler.unlink()
 
     def repository_is_read_only(self, draw: random.Random, pks: list[int]) -> None:
         """No node with files can be stored."""
         sandbox = self.container / "sandbox"  # where every new object is written at first
         subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", sandbox], check=True)
-        time.sleep(HELD)
-        subprocess.run(["umount", "-l", sandbox], check=True)
+        try:
+            time.sleep(HELD)
+        finally:
+            subprocess.run(["umount", "-l", sandbox], check=True)
 
     def checkpoint_is_damaged(self, draw: random.Random, pks: list[int]) -> None:
         """AiiDA cannot read how far one process was, when the daemon is started again."""
