@@ -46,18 +46,24 @@ def edge_of(absorber: str) -> str:
     return "K" if atomic_number(absorber) <= 50 else "L3"
 
 
-@cache
 def atomic_number(element: str) -> int:
-    """Atomic number of an element symbol.
+    """Atomic number of an element symbol, in capitals or not.
 
     Raises:
         SpectrumError: if `element` is no symbol of an element.
     """
+    if not isinstance(element, str):  # xraydb takes numbers too, and to a cache 26 and 26.0 are one
+        raise SpectrumError(f"{element!r} is not the symbol of an element; give one such as 'Fe'.")
+    return _atomic_number(element)
+
+
+@cache
+def _atomic_number(element: str) -> int:
     import xraydb
 
     try:
         return int(xraydb.atomic_number(element))
-    except (ValueError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise SpectrumError(f"{element!r} is not the symbol of an element; give one such as 'Fe'.") from error
 
 
@@ -122,7 +128,7 @@ class Spectrum:
     Attributes:
         energy: (n,) absolute photon energy in eV, finite and strictly increasing.
         mu: (n,) absorption, in the unit that `normalisation` names.
-        absorber: symbol of the absorbing element.
+        absorber: symbol of the absorbing element; `fe` becomes `Fe`.
         edge: absorption edge, one of `EDGES`; `L2,3` is the sum of L3 and L2 over a range that holds both.
         kind: XANES or EXAFS, the range that the spectrum is meant for.
         method: who made it: feff, xspectra, ml or measured.
@@ -156,6 +162,7 @@ class Spectrum:
                 array.setflags(write=False)
                 object.__setattr__(self, name, array)
         _check_choices(self)
+        object.__setattr__(self, "absorber", element_symbol(atomic_number(self.absorber)))
         _check_arrays(self)
         tabulated_edge(self.absorber, self.edge)
 
@@ -191,8 +198,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def _check_choices(spectrum: Spectrum) -> None:
-    if not isinstance(spectrum.absorber, str):
-        raise SpectrumError(f"{spectrum.absorber!r} is not the symbol of an element; give one such as 'Fe'.")
     for name, choices in _CHOICES.items():
         if getattr(spectrum, name) not in choices:
             raise SpectrumError(f"{name} is {getattr(spectrum, name)!r}; use one of {', '.join(choices)}.")
@@ -212,7 +217,8 @@ def _check_arrays(spectrum: Spectrum) -> None:
         raise SpectrumError(
             f"the energies run from {energy[0]:.6g} to {energy[-1]:.6g}; give absolute photon energies in eV (not keV, not E - E0)."
         )
-    if spectrum.e0 is not None and not (isinstance(spectrum.e0, int | float | np.floating) and np.isfinite(spectrum.e0)):
+    e0 = spectrum.e0
+    if e0 is not None and (isinstance(e0, bool) or not isinstance(e0, int | float | np.floating) or not np.isfinite(e0)):
         raise SpectrumError("E0 is not a finite number; leave it out to have it found.")
 
 

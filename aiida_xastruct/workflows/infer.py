@@ -102,7 +102,7 @@ def _check_elements(value: List | None, _: Any) -> str | None:
         return "elements is empty; name the elements of the sample, or leave it out."
     try:
         for element in elements:
-            atomic_number(element if isinstance(element, str) else repr(element))
+            atomic_number(element)
     except XastructError as error:
         return str(error)
     return None

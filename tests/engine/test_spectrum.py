@@ -141,10 +141,20 @@ def test_the_sum_of_two_edges_starts_at_the_first():
     assert tabulated_edge("Fe", "L2,3") == tabulated_edge("Fe", "L3") < tabulated_edge("Fe", "L2")
 
 
-@pytest.mark.parametrize("wrong", ["fe2", "", "Q"])
+@pytest.mark.parametrize("wrong", ["fe2", "", "Q", 26, True, 200, 26.0, None, ["Fe"]])
 def test_what_is_no_element_is_refused(refused, wrong):
     with refused(SpectrumError, "not the symbol of an element"):
         atomic_number(wrong)
+
+
+@pytest.mark.parametrize("given", ["fe", "FE", np.str_("Fe")])
+def test_a_spectrum_has_one_name_for_its_absorber(given):
+    assert replace(measured(), absorber=given).absorber == "Fe"
+
+
+def test_a_truth_value_is_no_edge_energy(refused):
+    with refused(SpectrumError, "E0 is not a finite number"):
+        replace(measured(), e0=True)
 
 
 # ---------------------------------------------------------------- E0 and k

@@ -103,7 +103,12 @@ def test_a_spectrum_that_ends_too_early_has_no_answer(aiida_profile_clean: Any, 
 
 @pytest.mark.parametrize(
     ("inputs", "words"),
-    [({"kind": "XES"}, "kind is 'XES'"), ({"elements": ["Qq"]}, "'Qq' is not the symbol"), ({"elements": []}, "elements is empty")],
+    [
+        ({"kind": "XES"}, "kind is 'XES'"),
+        ({"elements": ["Qq"]}, "'Qq' is not the symbol"),
+        ({"elements": [26]}, "26 is not the symbol"),
+        ({"elements": []}, "elements is empty"),
+    ],
 )
 def test_bad_inputs_are_refused_in_a_sentence(inputs: dict[str, Any], words: str, aiida_profile_clean: Any, spectrum: Any) -> None:
     nodes = {name: to_aiida_type(value) for name, value in inputs.items()}
