@@ -14,8 +14,11 @@ from numpy.typing import ArrayLike
 from ..engine.errors import SpectrumError, XastructError
 from ..engine.exchange import CRYSTAL
 from ..engine.point_band import point_band
-from ..engine.spectrum import FloatArray, Spectrum
+from ..engine.spectrum import FloatArray, Spectrum, atomic_number
 from ..engine.writers import write
+
+#: What the engine's spectrum is made of; properties of the node by the same names.
+_VALUES = ("energy", "mu", "absorber", "edge", "kind", "method", "energy_reference", "normalisation", "mu0", "e0", "settings")
 
 
 class SpectrumData(ArrayData):
@@ -30,7 +33,8 @@ class SpectrumData(ArrayData):
 
     Raises:
         SpectrumError: when made from data that would make a later number silently wrong.
-        ValidationError: when stored with arrays or attributes that no longer fit together.
+        ValidationError: when made with a site, multiplicity, first shell or band that cannot be, or stored with arrays or attributes that
+            no longer fit together.
     """
 
     class AttributesModel(ArrayData.AttributesModel):
@@ -125,11 +129,11 @@ class SpectrumData(ArrayData):
                 "energy_reference": spectrum.energy_reference,
                 "normalisation": spectrum.normalisation,
                 "e0": spectrum.e0,
-                "site": None if site is None else int(site),
-                "multiplicity": None if multiplicity is None else int(multiplicity),
+                "site": _plain(site),
+                "multiplicity": _plain(multiplicity),
                 "structure_hash": structure_hash,
-                "neighbours": None if neighbours is None else sorted(neighbours),
-                "mean_distance": None if mean_distance is None else float(mean_distance),
+                "neighbours": neighbours if neighbours is None or isinstance(neighbours, str) else sorted(neighbours),
+                "mean_distance": _plain(mean_distance),
                 "settings": dict(spectrum.settings),
             }
         )
@@ -178,21 +182,10 @@ class SpectrumData(ArrayData):
             SpectrumError: if the node's content is unfit, which storing it would have refused.
         """
         try:
-            arrays = {"energy": self.energy, "mu": self.mu, "mu0": self.mu0}
-            settings = self.settings
-        except (KeyError, IndexError, TypeError, ValueError) as error:  # of an archive that nobody checked
+            values: dict[str, Any] = {name: getattr(self, name) for name in _VALUES}
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # of an archive that nobody checked
             raise SpectrumError(f"the spectrum's node is damaged ({type(error).__name__}: {error}); import it again.") from error
-        return Spectrum(
-            **arrays,  # type: ignore[arg-type]
-            absorber=self.absorber,
-            edge=self.edge,
-            kind=self.kind,  # type: ignore[arg-type]
-            method=self.method,  # type: ignore[arg-type]
-            energy_reference=self.energy_reference,  # type: ignore[arg-type]
-            normalisation=self.normalisation,  # type: ignore[arg-type]
-            e0=self.e0,
-            settings=settings,
-        )
+        return Spectrum(**values)
 
     @property
     def energy(self) -> FloatArray:
@@ -300,11 +293,18 @@ class SpectrumData(ArrayData):
         return True
 
     def _check_extent(self) -> None:
-        """Check what the engine's spectrum does not hold: site, multiplicity and band."""
-        if self.site is not None and self.site < 0:
-            raise ValidationError(f"site is {self.site}; give an index from 0 on.")
-        if self.multiplicity is not None and self.multiplicity < 1:
-            raise ValidationError(f"multiplicity is {self.multiplicity}; give a count of at least 1.")
+        """Check what the engine's spectrum does not hold: site, multiplicity, first shell and band."""
+        if self.site is not None and (type(self.site) is not int or self.site < 0):
+            raise ValidationError(f"site is {self.site!r}; give an index from 0 on.")
+        if self.multiplicity is not None and (type(self.multiplicity) is not int or self.multiplicity < 1):
+            raise ValidationError(f"multiplicity is {self.multiplicity!r}; give a count of at least 1.")
+        neighbours, distance = self.origin["neighbours"], self.origin["mean_distance"]
+        if neighbours is not None and not isinstance(neighbours, list):
+            raise ValidationError(f"neighbours is {neighbours!r}; give a list of symbols.")
+        for element in neighbours or ():
+            atomic_number(element)
+        if distance is not None and (type(distance) not in (int, float) or not 0.0 < distance < np.inf):
+            raise ValidationError(f"mean_distance is {distance!r}; give a length in angstrom.")
         band = self.band
         if band is None:
             return
@@ -349,3 +349,9 @@ class SpectrumData(ArrayData):
     def _prepare_xmu(self, main_file_name: str = "", comments: bool = True) -> tuple[bytes, dict[str, bytes]]:
         """FEFF's xmu.dat; a spectrum without mu0 is refused."""
         return self._written("xmu")
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as Python has it, a whole one as an integer, as AiiDA stores it; anything else as it is."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain

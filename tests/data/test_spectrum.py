@@ -62,7 +62,12 @@ def test_unfit_data_are_refused_when_the_node_is_made(spectrum, change, message)
     ("extra", "message"),
     [
         ({"site": -1}, "site is -1"),
+        ({"site": 1.9}, "site is 1.9"),
+        ({"site": True}, "site is True"),
         ({"multiplicity": 0}, "multiplicity is 0"),
+        ({"multiplicity": 2.5}, "multiplicity is 2.5"),
+        ({"neighbours": "Fe"}, "neighbours is 'Fe'"),
+        ({"mean_distance": -1.0}, "mean_distance is -1"),
         ({"band": np.zeros((201, 2))}, "has no band"),
     ],
 )
@@ -107,6 +112,21 @@ def test_tampered_node_cannot_be_stored(spectrum):
     node.set_array("notes", np.zeros(3))
     with pytest.raises(ValidationError, match="notes"):
         node.store()
+
+
+@pytest.mark.parametrize("name", ["absorber", "edge", "kind", "method", "energy_reference", "normalisation"])
+def test_a_node_that_lacks_an_attribute_is_damaged(spectrum, name):
+    node = SpectrumData.from_engine(spectrum)
+    node.base.attributes.delete(name)
+    with pytest.raises(SpectrumError, match="node is damaged"):
+        node.to_engine()
+    with pytest.raises(ValidationError, match="node is damaged"):
+        node.store()
+
+
+def test_whole_numbers_may_come_from_a_table(spectrum):
+    node = SpectrumData.from_engine(spectrum, site=np.int64(3), multiplicity=np.float64(4.0), mean_distance=np.float32(2.0)).store()
+    assert (node.site, node.multiplicity, node.origin["mean_distance"]) == (3, 4, 2.0)
 
 
 def test_hash_is_of_the_content_alone(spectrum):
