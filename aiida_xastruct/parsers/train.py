@@ -70,20 +70,22 @@ class TrainParser(ParsesFolder, Parser):
         from ..engine.errors import OutOfMemoryError
         from ..engine.watch import divergence, short_of
 
-        said = _text(folder / TrainCalculation.ERROR_FILE)
+        said, by_shell = _text(folder / TrainCalculation.ERROR_FILE), self.node.get_scheduler_stderr() or ""
         if (ended := str(report.get("ended"))) in _LABELS:
             return _LABELS[ended], str(report.get("reason") or "it does not say why.")
         if reason := divergence(lines):
             return "ERROR_STOPPED_AS_DIVERGED", reason
-        known = short_of(f"{said}\n{self.node.get_scheduler_stderr() or ''}")
+        known = short_of(f"{said}\n{by_shell}")
         if isinstance(known, OutOfMemoryError) or self.node.exit_status == 110:
             return "ERROR_OUT_OF_MEMORY", str(known or self.node.exit_message)
         if by_scheduler := stopped_by_scheduler(self.node):
             return by_scheduler[0].removeprefix("ERROR_"), by_scheduler[1]
         if report:
             return "KILLED", "the job ended without a word."
-        words = [line for line in said.splitlines() if line.strip()]
-        return "ERROR_NO_OUTPUT", f"{words[-1] if words else 'it said nothing'}; check that the code is `xastruct` of this version."
+        words = [line for line in (said or by_shell).splitlines() if line.strip()]
+        if not words or (not said and "Killed" in by_shell):
+            return "KILLED", "the job ended without a word before its first report; if it does so again, check that the code is `xastruct`."
+        return "ERROR_NO_OUTPUT", f"{words[-1]}; check that the code is `xastruct` of this version."
 
     def _describe(self, report: dict[str, Any], log: list[dict[str, Any]], models: dict[str, Any]) -> dict[str, Any]:
         """Content of the output `report`."""

@@ -138,14 +138,16 @@ def test_where_a_training_goes_on_from(prepare, aiida_localhost, trained, tmp_pa
 def parse(dataset, trained, tmp_path, aiida_localhost):
     """Function (changes of the job's folder, exit status of the scheduler) -> exit code, outputs."""
 
-    def run(change=lambda folder: None, stderr: str = "", scheduler: int | None = None, **inputs):
+    def run(change=lambda folder: None, stderr: str = "", scheduler: int | None = None, shell: str = "", **inputs):
         folder = tmp_path / "retrieved"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("dataset.h5", "config.yaml"))
         change(folder)
         (folder / TrainCalculation.ERROR_FILE).write_text(stderr)
+        (folder / "_scheduler-stderr.txt").write_text(shell)
         node = orm.CalcJobNode(computer=aiida_localhost, process_type="aiida.calculations:xastruct.train")
         node.set_option("resources", {"num_machines": 1, "num_mpiprocs_per_machine": 1})
+        node.set_option("scheduler_stderr", "_scheduler-stderr.txt")
         inputs = {"dataset": dataset, "config": orm.Dict(CONFIG), "algorithm_version": orm.Dict(ALGORITHM_VERSION)} | inputs
         for name, value in inputs.items():
             node.base.links.add_incoming(value.store(), link_type=LinkType.INPUT_CALC, link_label=name)
@@ -246,6 +248,10 @@ def test_a_job_without_a_last_word(parse):
 
     code, _ = parse(no_training, stderr="true: no\n")
     assert (code.status, "true: no" in code.message) == (301, True)
+    assert parse(no_training)[0].status == 310  # killed while it still read its modules: to be begun again
+    assert parse(no_training, shell="_aiidasubmit.sh: line 9: 4711 Killed  xastruct train\n")[0].status == 310
+    code, _ = parse(no_training, shell="_aiidasubmit.sh: line 9: xastruct-train.stderr: Permission denied\n")
+    assert (code.status, "Permission denied" in code.message) == (301, True)
 
 
 def test_another_version_or_a_damaged_model_is_refused(parse):
