@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..engine.crystal_file import ENDINGS, is_crystal_name, read_crystal
 from ..engine.errors import StructureError
+from ..engine.features import site_rows
 from ..engine.models.calibration import ForwardCalibration
 from ..engine.point_band import point_band, with_share
+from ..engine.sevennet import shared_features
 from ..engine.structure import atomic_numbers, check_structure, inequivalent_absorbers, symbol
 from ..tools.plotting.contents import Curve
 
@@ -125,8 +129,19 @@ def predict(family: FamilyBundle, structure: Structure, site: int, kind: str) ->
         StructureError: if it cannot be answered.
         ModelError: if the family has no such model.
     """
-    answer = family.predict(structure, [site], kind)[0]
-    promises = family.model("forward", kind).promises(ForwardCalibration)
-    spectrum = with_share(answer.spectrum, promises)
-    label = f"model, {spectrum.absorber} {site}"
-    return answer, Curve(label, spectrum, answer.band, point_band(spectrum.mu, answer.band, spectrum.settings))
+    return predict_changes(family, [structure], site, kind)[0]
+
+
+def predict_changes(family: FamilyBundle, structures: list[Structure], site: int, kind: str) -> list[tuple[ForwardAnswer, Curve]]:
+    """What the model says of one site in several forms of a crystal, asked together; see `predict`."""
+    model = family.model("forward", kind)
+    learned = shared_features()(structures, [[site]] * len(structures))
+    rows = [site_rows(structure, [site], own) for structure, own in zip(structures, learned, strict=True)]
+    answers = model.predict_from_features(np.concatenate(rows), [symbol(structure, site) for structure in structures])
+    promises = model.promises(ForwardCalibration)
+    told = []
+    for answer in answers:
+        spectrum = with_share(answer.spectrum, promises)
+        label = f"model, {spectrum.absorber} {site}"
+        told.append((answer, Curve(label, spectrum, answer.band, point_band(spectrum.mu, answer.band, spectrum.settings))))
+    return told

@@ -104,13 +104,29 @@ def test_a_strain_by_keyboard_moves_the_spectrum_and_is_taken_back(page: Any, se
     before = curve(page)
     slider = page.get_by_role("slider", name="Strain of the cell (%)")
     slider.locator("[tabindex='0']").focus()
-    for _ in range(20):
+    for _ in range(10):
         page.keyboard.press("ArrowRight")
     page.locator("[aria-label='Strain of the cell (%)'][aria-valuenow='1']").wait_for(timeout=PATIENCE)
     apart(page, before, more_than=0.002)
     page.get_by_role("button", name="As it was").click()
     page.locator("[aria-label='Strain of the cell (%)'][aria-valuenow='0']").wait_for(timeout=PATIENCE)
     apart(page, before, at_most=0.0)
+
+
+def test_strains_that_were_answered_ahead_are_drawn_without_the_server(page: Any, server: Server, rocksalt: Path) -> None:
+    page.goto(server.address("/crystal"))
+    drop(page, rocksalt)
+    wait(page, "Mg 0, one of 4 alike, K edge")
+    before = curve(page)
+    film = "Object.keys(document.querySelector('.js-plotly-plot').film ?? {}).length"
+    page.wait_for_function(f"() => {film} === 101", timeout=PATIENCE)
+    page.evaluate("() => { window.socket.emit = () => {} }")
+    page.get_by_role("slider", name="Strain of the cell (%)").locator("[tabindex='0']").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    apart(page, before, more_than=0.002)
+    frame = page.evaluate("() => document.querySelector('.js-plotly-plot').film[10].y.at(-1)")
+    apart(page, frame, at_most=0.0)
 
 
 def test_feff_is_asked_from_the_page_and_every_node_is_linked(page: Any, server: Server, rocksalt: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nicegui import ui
+from nicegui import background_tasks, ui
 
 from ...engine.crystal_file import ENDINGS
 from ...tools.plotting.contents import Curve, of_curves
 from ..app import Explorer
 from ..crystals import MOST_DRAWN, MOST_MOVE, MOST_STRAIN, Change, Crystal, changed, first_absorber, predict, read
+from ..film import STRAIN_STEP, Film, Scene, frames_for, player, shoot
 from ..keeping import keep_structure, spectrum_curve
 from ..view3d import CrystalView
 from .frame import Newest, facts_list, frame, message, node_link, plot, show, show_in_passing, told, upload
@@ -46,9 +48,9 @@ class CrystalPage:
         self.crystal: Crystal | None = None
         self.site = 0
         self.feff: dict[tuple[int, str, Change], Curve] = {}
-        self.answered: tuple[Structure, int, ForwardAnswer, Figure] | None = None
+        self.film: Film | None = None
         self.problem = message()
-        self.newest = Newest(self._answer, self.problem, self._settle)
+        self.newest = Newest(self._answer, self.problem, self._pass)
         upload("Drop a crystal (CIF, POSCAR, extended xyz)", ",".join(ENDINGS), self.take, self.problem)
         self.panel = ui.row().classes("w-full gap-4 items-start")
 
@@ -61,6 +63,7 @@ class CrystalPage:
                 self._controls({site: crystal.label(site) for site in range(len(crystal.structure))})
             with ui.column().classes("grow-[2] basis-80 min-w-0"):
                 self.figure = plot()
+                self.strain.on("update:model-value", js_handler=player(self.figure.id))
                 self.facts = ui.column().classes("w-full gap-0").props("role=status")
                 self.links = ui.row().classes("gap-3")
 
@@ -70,7 +73,7 @@ class CrystalPage:
                 "grow"
             )
             self.kind = ui.toggle(["XANES", "EXAFS"], value="XANES", on_change=self.newest.ask).props('aria-label="part of the spectrum"')
-        self.strain = self._slider("Strain of the cell (%)", MOST_STRAIN, 0.05)
+        self.strain = self._slider("Strain of the cell (%)", MOST_STRAIN, STRAIN_STEP)
         with ui.expansion("Move an atom").classes("w-full"):
             self.moved = ui.select(sites, value=self.site, label="Atom", on_change=self.newest.ask).classes("w-full")
             self.moves = [self._slider(f"{axis} (angstrom)", MOST_MOVE, 0.01) for axis in "xyz"]
@@ -100,7 +103,7 @@ class CrystalPage:
         """Show a crystal that was dropped."""
         with told(self.problem):
             crystal = await self.explorer.models(read, name, content)
-            self.crystal, self.answered, self.feff, self.site = crystal, None, {}, first_absorber(crystal)
+            self.crystal, self.film, self.feff, self.site = crystal, None, {}, first_absorber(crystal)
             self._build(crystal)
             await self.newest.ask()
             self.view.draw(crystal.structure, self.site, MOST_DRAWN)
@@ -115,9 +118,27 @@ class CrystalPage:
         await self.newest.ask()
 
     async def _answer(self) -> None:
+        """Draw and tell what is asked, and have the curves at other strains made ahead."""
+        if (found := await self._ask_model()) is not None:
+            crystal, structure, site, answer, figure = found
+            show(self.figure, figure)
+            self.view.move(structure, site)
+            self._tell(crystal, answer, site)
+            await self._make_film(crystal)
+
+    async def _pass(self) -> None:
+        """While a slider moves the curve alone follows: from the film, by the browser itself, or from the model."""
+        if self.crystal is None or (
+            self.film is not None and self.film.scene == self._scene(self.crystal) and self.film.has(self.change.strain)
+        ):
+            return
+        if (found := await self._ask_model()) is not None:
+            show_in_passing(self.figure, found[-1])
+
+    async def _ask_model(self) -> tuple[Crystal, Structure, int, ForwardAnswer, Figure] | None:
         crystal = self.crystal
         if crystal is None:
-            return
+            return None
         site, kind, change = self.site, str(self.kind.value), self.change
         bundle = await self.explorer.bundle()
 
@@ -127,21 +148,32 @@ class CrystalPage:
 
         structure, answer, curve = await self.explorer.models(work)
         if self.crystal is not crystal:
-            return
+            return None
         feff = self.feff.get((site, kind, change))
-        self.answered = structure, site, answer, of_curves([curve] if feff is None else [curve, feff])
-        if self.newest.hurried:  # while a slider moves, the curve alone follows
-            show_in_passing(self.figure, self.answered[-1])
+        return crystal, structure, site, answer, of_curves([curve] if feff is None else [curve, feff])
 
-    def _settle(self) -> None:
-        """Tell all of the last answer, and have the page know its figure."""
-        crystal = self.crystal
-        if crystal is None or self.answered is None:
+    def _scene(self, crystal: Crystal) -> Scene:
+        return Scene(crystal, self.site, str(self.kind.value), replace(self.change, strain=0.0))
+
+    async def _make_film(self, crystal: Crystal) -> None:
+        """Begin the film of what is shown, unless it is made or being made."""
+        scene = self._scene(crystal)
+        if self.film is not None and self.film.scene == scene:
             return
-        structure, site, answer, figure = self.answered
-        show(self.figure, figure)
-        self.view.move(structure, site)
-        self._tell(crystal, answer, site)
+        self.film = film = Film(scene)
+        client, plot = self.figure.client, self.figure.id
+        client.run_javascript(frames_for(plot, None))
+        background_tasks.create(
+            shoot(
+                film,
+                await self.explorer.bundle(),
+                lambda: self.change.strain,
+                lambda: self.film is film and client.has_socket_connection,
+                self.explorer.models,
+                lambda frames: client.run_javascript(frames_for(plot, frames)),
+            ),
+            name="film",
+        )
 
     def _tell(self, crystal: Crystal, answer: ForwardAnswer, site: int) -> None:
         unit = "1/angstrom^2 of k^2 chi" if answer.spectrum.kind == "EXAFS" else "of the edge step"

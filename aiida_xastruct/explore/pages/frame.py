@@ -161,28 +161,23 @@ def told(place: Any) -> Iterator[None]:
 
 
 class Newest:
-    """Work that is done for what is asked now, one at a time: what was asked meanwhile and is no longer is left out.
+    """Work that is done for what is asked now, one at a time: what was asked meanwhile and is no longer is left out."""
 
-    Attributes:
-        hurried: whether questions come one upon the other, as from a slider that is dragged.
-    """
-
-    def __init__(self, work: Callable[[], Awaitable[None]], place: Any, settle: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, work: Callable[[], Awaitable[None]], place: Any, passing: Callable[[], Awaitable[None]] | None = None) -> None:
         """Nothing is asked yet.
 
         Args:
             work: looks at what is asked, and does it.
             place: the `message` that says what goes wrong.
-            settle: done after work that no other follows at once.
+            passing: done instead while questions come one upon the other, as from a slider that is dragged; `work` follows the last.
         """
-        self._work, self._place, self._settle = work, place, settle
-        self._wanted, self._asked, self._busy = asyncio.Event(), -math.inf, False
-        self.hurried = False
+        self._work, self._place, self._passing = work, place, passing
+        self._wanted, self._asked, self._busy, self._hurried = asyncio.Event(), -math.inf, False, False
 
     async def ask(self) -> None:
         """Something else is asked."""
         now = time.monotonic()
-        self.hurried, self._asked = now - self._asked < _REST, now
+        self._hurried, self._asked = now - self._asked < _REST, now
         self._wanted.set()
         if self._busy:
             return
@@ -191,12 +186,12 @@ class Newest:
             while self._wanted.is_set():
                 self._wanted.clear()
                 with told(self._place):
-                    await self._work()
-                    if self.hurried:
+                    if self._hurried and self._passing is not None:
+                        await self._passing()
                         with suppress(TimeoutError):
                             await asyncio.wait_for(self._wanted.wait(), _REST)
-                    if not self._wanted.is_set():
-                        self._settle()
+                            continue
+                    await self._work()
         finally:
             self._busy = False
 
