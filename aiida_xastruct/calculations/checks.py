@@ -9,6 +9,7 @@ from aiida import orm
 
 from ..data.model import KINDS
 from ..engine.errors import XastructError
+from ..engine.spectrum import atomic_number, element_symbol
 
 
 def refusal(read: Callable[[Mapping[str, Any]], object], value: orm.Dict | None) -> str | None:
@@ -27,3 +28,14 @@ def check_kind(value: orm.Str | None, _: Any) -> str | None:
     if value is not None and value.value not in KINDS:
         return f"kind is {value.value!r}; use one of {', '.join(KINDS)}."
     return None
+
+
+def check_element(value: orm.Str | None, _: Any) -> str | None:
+    """Refuse what is no symbol of an element as crystals have it; empty text is all elements."""
+    if value is None or not value.value:
+        return None
+    try:
+        symbol = element_symbol(atomic_number(value.value))
+    except XastructError as error:
+        return str(error)
+    return None if symbol == value.value else f"absorber is {value.value!r}; give {symbol!r}."

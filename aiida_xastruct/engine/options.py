@@ -28,9 +28,11 @@ def from_plain(cls: type[Settings], values: Mapping[str, Any], what: str, error:
         error: kind of the message.
 
     Raises:
-        XastructError: for an unknown name, or by `cls` for a value that it refuses.
+        XastructError: for what is no mapping, an unknown name, or by `cls` for a value that it refuses.
     """
     known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        raise error(f"{values!r} gives no {what} by its name; known are {', '.join(known)}.")
     for name in values:
         if name not in known:
             raise error(f"{name!r} is no {what}{hint(name, known)}; known are {', '.join(known)}.")

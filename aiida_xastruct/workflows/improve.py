@@ -9,7 +9,7 @@ from typing import Any
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, WorkChain, while_
 from aiida.orm import AbstractCode, Dict, Float, Int, ProcessNode, SinglefileData, Str, to_aiida_type
 
-from ..calculations.checks import check_kind
+from ..calculations.checks import check_element, check_kind
 from ..calculations.feff_batch import FeffBatchCalculation
 from ..calculations.functions.compare_models import compare_models
 from ..calculations.functions.extend_dataset import extend_dataset
@@ -61,7 +61,7 @@ class ImproveWorkChain(WorkChain):
         cores: processes that compute features here.
 
     Outputs:
-        dataset: the training set after the last round.
+        dataset: the training set with all spectra that were added, also those of a round that failed after that.
         model: the forward model that stands.
         summary: `Dict` with `family` (its label), `improved`, `rounds` (a row each: sites asked for, added and failed, both errors, their
             difference and its standard error, the margin, whether it is better, the family made of it) and `ended`, why no more.
@@ -77,7 +77,7 @@ class ImproveWorkChain(WorkChain):
         spec.input("dataset", valid_type=DatasetData, help="The training set.")
         spec.input("family", valid_type=Str, required=False, help="Label of the model family.", **node)
         spec.input("kind", valid_type=Str, default=lambda: Str("XANES"), validator=check_kind, help="XANES or EXAFS.", **node)
-        spec.input("absorber", valid_type=Str, required=False, help="Element; all if left out.", **node)
+        spec.input("absorber", valid_type=Str, required=False, validator=check_element, help="Element; all if left out.", **node)
         spec.input("rounds", valid_type=Int, default=lambda: Int(1), help="How often.", **node)
         spec.input("sites_per_round", valid_type=Int, default=lambda: Int(50), help="Sites that FEFF computes in each.", **node)
         spec.input("sites_per_group", valid_type=Int, default=lambda: Int(1), help="Of one formula and prototype.", **node)
@@ -139,6 +139,9 @@ class ImproveWorkChain(WorkChain):
             self.ctx.config = training_config(self.ctx.model.card, changes.get("config", {}))
         except XastructError as error:
             return self.exit_codes.ERROR_TRAINING_REFUSED.format(reason=str(error))
+        if "train_code" not in self.inputs and self.runner.is_daemon_runner:
+            words = "a worker of the daemon trains nothing itself; give train_code, or run this here."
+            return self.exit_codes.ERROR_TRAINING_REFUSED.format(reason=words)
         self.ctx.family, self.ctx.dataset, self.ctx.split_seed = family.label, self.inputs.dataset, self.ctx.config["split_seed"]
         self.ctx.first_family, self.ctx.round, self.ctx.said, self.ctx.stopped = family.label, 1, [], None
         self.ctx.holdout = {"holdout": self.inputs.holdout} if "holdout" in self.inputs else {}
@@ -240,7 +243,7 @@ class ImproveWorkChain(WorkChain):
         node = self._compute("extend", extend_dataset, inputs)
         if not node.is_finished_ok:
             return self._stop("ERROR_NO_SPECTRA", _words(node))
-        growth = node.outputs.growth.get_dict()
+        self.ctx.dataset, growth = node.outputs.dataset, node.outputs.growth.get_dict()
         self.report(f"round {self.ctx.round}: {growth['added']} spectra added, {len(growth['failed'])} failed")
         for row in growth["failed"]:
             self.report(f"FEFF failed on {row['absorber']} site {row['site']} of {row['id']}: {row['reason']}")
@@ -250,7 +253,7 @@ class ImproveWorkChain(WorkChain):
         """Train the model anew, by a job or here."""
         if self.ctx.stopped is not None:
             return
-        dataset = self._step("extend").outputs.dataset
+        dataset = self.ctx.dataset
         if "train_code" not in self.inputs:
             self._compute("train", train_family, {"dataset": dataset, "config": Dict(self.ctx.config)})
             return
@@ -263,7 +266,7 @@ class ImproveWorkChain(WorkChain):
         """Let the better model stand."""
         if self.ctx.stopped is not None:
             return None
-        training, dataset = self._step("train"), self._step("extend").outputs.dataset
+        training, dataset = self._step("train"), self.ctx.dataset
         if training is None or not training.is_finished_ok:
             return self._stop("ERROR_TRAINING_FAILED", _words(training))
         model = training.outputs.models[f"forward_{self.inputs.kind.value}"]
@@ -276,7 +279,6 @@ class ImproveWorkChain(WorkChain):
             stem, number = (self.inputs.label.value, 0) if "label" in self.inputs else numbered(self.ctx.first_family)
             label = install_next(find_family(self.ctx.family), model, dataset, stem, number).label
             self.ctx.family, self.ctx.model = label, model
-        self.ctx.dataset = dataset
         self.ctx.said = [*self.ctx.said, {"family": label}]
         words = f"{verdict['old_error']:.4g} before, {verdict['new_error']:.4g} now on {verdict['sites']} sites of {verdict['part']}"
         ends = f"the new model stands as {label}" if label else f"the old model stays ({self.ctx.family})"
@@ -300,6 +302,9 @@ class ImproveWorkChain(WorkChain):
             nodes |= {f"{key}_{number}": of_round[key] for key in ("picks", "growth", "verdict")}
             failed += len(of_round["growth"]["failed"])
         if not done:
+            if self.ctx.dataset.uuid != self.inputs.dataset.uuid:
+                self.out("dataset", self.ctx.dataset)
+                reason = f"{reason} The new spectra are kept, in the dataset <{self.ctx.dataset.pk}>."
             return getattr(self.exit_codes, name).format(reason=reason)
         facts = {
             "kind": self.inputs.kind.value, "family": self.ctx.family, "first_family": self.ctx.first_family,
@@ -348,4 +353,6 @@ def _usable(node: ProcessNode | None) -> bool:
 
 def _words(node: ProcessNode | None) -> str:
     """Why a process has no answer."""
-    return "it did not end." if node is None else node.exit_message or f"{node.process_label}<{node.pk}> ended with {node.exit_status}."
+    if node is None:
+        return "it was killed."
+    return node.exit_message or f"{node.process_label}<{node.pk}> ended with {node.exit_status or node.process_state.value}."

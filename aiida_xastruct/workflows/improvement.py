@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 #: What `training` may hold, and what its `config` may change: the rest is that of the model, without which no comparison would be one.
 TRAINING, CHANGES = ("config", "options", "device"), ("architecture", "training")
 
-#: What `feff` may hold.
-FEFF = ("parameters", "max_wallclock_seconds", "options", "sites_per_job")
-
 #: What a card says of the machine that trained, which is not that of the next training.
 _OF_MACHINE = ("accelerator", "devices", "nodes", "progress", "best_select_loss")
 
@@ -35,8 +32,11 @@ def training_config(card: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
     """
     from ..engine.configuration import FamilyConfig
 
+    if not isinstance(changes, Mapping):
+        raise XastructError(f"the config of training is {changes!r}; give a mapping with {' and '.join(CHANGES)}.")
     if unknown := sorted(set(changes) - set(CHANGES)):
         raise XastructError(f"training changes {unknown[0]!r}; what can be changed is {' and '.join(CHANGES)}.")
+    FamilyConfig.from_dict(dict(changes))
     label = f"{card['task']}-{card['kind']}"
     usual = {key: value for key, value in card["training"].items() if key not in _OF_MACHINE}
     training = {**usual, **changes.get("training", {})}
@@ -92,8 +92,10 @@ def numbered(label: str) -> tuple[str, int]:
 def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no round could be done with, before anything is stored."""
     from ..calculations.functions.pick_sites import read_holdout
-    from ..engine.feff.parameters import FeffParameters
+    from ..calculations.predict import PredictCalculation
+    from .feff.checks import refused, refused_options
     from .predict_checks import PROTOCOLS
+    from .screen import FEFF
 
     if not inputs.get("structures"):
         return "there are no chunks of structures; make some with `structure_chunks`."
@@ -109,15 +111,23 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     kind = inputs["kind"].value if "kind" in inputs else "XANES"
     if kind not in inputs["dataset"].kinds:
         return f"the dataset has no {kind} spectra; give the one that the model was trained on, or another kind."
-    given = {name: inputs[name].get_dict() if name in inputs else {} for name in ("feff", "training")}
-    for name, keys in (("feff", FEFF), ("training", TRAINING)):
-        if unknown := sorted(set(given[name]) - set(keys)):
-            return f"{name} holds {unknown[0]!r}; what it can hold is {', '.join(keys)}."
-    if given["feff"].get("sites_per_job", 1) < 1:
-        return f"sites_per_job is {given['feff']['sites_per_job']}; give 1 or more."
+    if "label" in inputs and not inputs["label"].value.strip():
+        return "label is empty; give a name for the new families, or leave it out."
     try:
-        FeffParameters.from_dict(given["feff"].get("parameters", {}))
         read_holdout(inputs.get("holdout"))
     except XastructError as error:
         return str(error)
-    return None
+    feff, training, options = (inputs[name].get_dict() if name in inputs else {} for name in ("feff", "training", "predict_options"))
+    return refused(feff, FEFF, kind) or refused_training(training) or refused_options(PredictCalculation, options, "predict_options")
+
+
+def refused_training(given: Mapping[str, Any]) -> str | None:
+    """A sentence of what is wrong with how and where is trained, beside the configuration; None where nothing is."""
+    from ..calculations.train import DEVICES, TrainCalculation
+    from .feff.checks import refused_options
+
+    if unknown := sorted(set(given) - set(TRAINING)):
+        return f"training holds {unknown[0]!r}; what it can hold is {', '.join(TRAINING)}."
+    if given.get("device", "auto") not in DEVICES:
+        return f"the device of training is {given['device']!r}; use one of {', '.join(DEVICES)}."
+    return refused_options(TrainCalculation, given.get("options", {}), "training.options")

@@ -16,7 +16,6 @@ from .predict_checks import (
     REFERENCES,
     check_fallback,
     check_inputs,
-    check_overrides,
     check_protocol,
     check_reference,
     check_xspectra,
@@ -65,7 +64,7 @@ class PredictWorkChain(WorkChain):
         spec.input("code", valid_type=AbstractCode, required=False, help="FEFF, for what the model is unsure about.")
         spec.input("fallback", valid_type=Str, default=lambda: Str("on"), validator=check_fallback, help="on, off or always.")
         spec.input("protocol", valid_type=Str, default=lambda: Str("fast"), validator=check_protocol, help="fast, balanced or stringent.")
-        spec.input("feff", valid_type=Dict, required=False, validator=check_overrides, help="Overrides for `xastruct.feff.base`.")
+        spec.input("feff", valid_type=Dict, required=False, help="Overrides for `xastruct.feff.base`.")
         spec.input("reference", valid_type=Str, default=lambda: Str("feff"), validator=check_reference, help="feff or xspectra.")
         spec.input("pw_code", valid_type=AbstractCode, required=False, help="`pw.x`, for XSpectra.")
         spec.input("xspectra_code", valid_type=AbstractCode, required=False, help="`xspectra.x`, for XSpectra.")
@@ -251,7 +250,7 @@ class PredictWorkChain(WorkChain):
             else:
                 node = self.ctx[f"feff_{name}"]
                 spectrum = node.outputs.spectrum if "spectrum" in node.outputs else None
-            words = node.exit_message or f"exit status {node.exit_status}"
+            words = node.exit_message or ("it was killed" if node.is_killed else f"exit status {node.exit_status}")
             if spectrum is not None and (node.is_finished_ok or 400 <= (node.exit_status or 0) < 500):
                 self.ctx.spectra[name] = spectrum
                 if not node.is_finished_ok:

@@ -13,9 +13,6 @@ from .inputs import DAMAGED_NODE, unreadable
 FALLBACKS = ("on", "off", "always")
 PROTOCOLS = ("fast", "balanced", "stringent")
 
-#: What `FeffBaseWorkChain.get_builder_from_protocol` takes as overrides.
-OVERRIDES = ("parameters", "max_wallclock_seconds", "max_iterations", "options")
-
 #: Who can be asked where the model is not enough, and the codes that each needs.
 REFERENCES = {"feff": "FEFF", "xspectra": "XSpectra"}
 CODES = {"feff": ("code",), "xspectra": ("pw_code", "xspectra_code")}
@@ -47,30 +44,22 @@ def check_xspectra(value: Dict | None, _: Any) -> str | None:
     return None
 
 
-def check_overrides(value: Dict | None, _: Any) -> str | None:
-    """Refuse overrides that the FEFF workflow does not know, and parameters that FEFF would misread."""
-    from ..engine.feff.parameters import FeffParameters
-
-    content = {} if value is None else value.get_dict()
-    if unknown := sorted(set(content) - set(OVERRIDES)):
-        return f"feff overrides {unknown[0]!r}; what can be overridden is {', '.join(OVERRIDES)}."
-    try:
-        FeffParameters.from_dict(content.get("parameters", {}))
-    except XastructError as error:
-        return str(error)
-    return None
-
-
 def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse structures and sites that no answer can be given for, before anything is stored."""
+    """Refuse structures and sites that no answer can be given for, and what FEFF would refuse or misread, before anything is stored."""
+    from .feff.base import FeffBaseWorkChain
+    from .feff.checks import refused
+
     if "structure" not in inputs:
         return None  # the port itself says that it is missing
     try:
-        return _check_question(inputs, inputs["structure"])
+        if words := _check_question(inputs, inputs["structure"]):
+            return words
     except XastructError as error:
         return str(error)
     except DAMAGED_NODE as error:
         return unreadable(error)
+    given = inputs["feff"].get_dict() if "feff" in inputs else {}
+    return refused(given, FeffBaseWorkChain.OVERRIDES, inputs["kind"].value if "kind" in inputs else "XANES")
 
 
 def _check_question(inputs: dict[str, Any], structure: StructureData) -> str | None:

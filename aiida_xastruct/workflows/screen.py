@@ -25,7 +25,7 @@ from aiida.orm import (
     to_aiida_type,
 )
 
-from ..calculations.checks import check_kind
+from ..calculations.checks import check_element, check_kind
 from ..calculations.feff_batch import FeffBatchCalculation
 from ..calculations.functions.merge_batches import merge_batches
 from ..calculations.functions.predict_batch import predict_batch, using
@@ -41,6 +41,9 @@ from .steps import builder_from_chunks, process_of
 #: Crystals in a chunk. A chunk costs AiiDA half a second, and is what a daemon that is killed has to begin again; its features are kept
 #: all the same where there is a cache.
 CHUNK = 1000
+
+#: What `feff` may hold.
+FEFF = ("parameters", "max_wallclock_seconds", "options", "sites_per_job")
 
 _CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
 
@@ -81,7 +84,7 @@ class ScreenWorkChain(WorkChain):
         """Ports, outline and exit codes."""
         super().define(spec)
         spec.input_namespace("structures", valid_type=SinglefileData, dynamic=True, help="Chunks of crystals.")
-        spec.input("absorber", valid_type=Str, required=False, serializer=to_aiida_type, help="Element; the target's, or all.")
+        spec.input("absorber", valid_type=Str, required=False, serializer=to_aiida_type, validator=check_element, help="Element; or all.")
         spec.input("kind", valid_type=Str, default=lambda: Str("XANES"), serializer=to_aiida_type, validator=check_kind)
         spec.input("family", valid_type=Str, required=False, serializer=to_aiida_type, help="Label of the model family.")
         spec.input("target", valid_type=SpectrumData, required=False, help="Spectrum to rank the crystals by.")
@@ -322,6 +325,7 @@ class ScreenWorkChain(WorkChain):
 
 def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no chunk could be computed with, before anything is stored."""
+    from .feff.checks import refused
     from .predict_checks import PROTOCOLS
 
     if not inputs.get("structures"):
@@ -333,12 +337,15 @@ def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         return f"protocol is {inputs['protocol'].value!r}; use one of {', '.join(PROTOCOLS)}."
     if "max_reference_runs" in inputs and inputs["max_reference_runs"].value and "code" not in inputs:
         return "FEFF is to compute sites, but there is no code for it; give code, or leave max_reference_runs out."
+    kind = inputs["kind"].value if "kind" in inputs else "XANES"
+    if words := refused(inputs["feff"].get_dict() if "feff" in inputs else {}, FEFF, kind):
+        return words
     if "target" not in inputs:
         return None
     target = inputs["target"]
     if "absorber" in inputs and inputs["absorber"].value not in ("", target.absorber):
         return f"the target is a spectrum of {target.absorber}, and {inputs['absorber'].value} is asked for; leave absorber out."
-    return _check_target(target, inputs["kind"].value if "kind" in inputs else "XANES")
+    return _check_target(target, kind)
 
 
 def _check_target(target: SpectrumData, kind: str) -> str | None:

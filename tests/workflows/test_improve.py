@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from aiida.common import LinkType
 from aiida.engine import run_get_node
+from aiida.engine.runners import Runner
 from aiida.orm import Dict, Float, InstalledCode, QueryBuilder
 
 from aiida_xastruct.calculations.functions.compare_models import compare_models
@@ -192,6 +193,14 @@ def test_what_cannot_be_done_is_refused(start: Callable[..., Any], beginning: tu
         ({"kind": "XANES"}, "no XANES spectra"),
         ({"feff": {"radius": 1}}, "feff holds 'radius'"),
         ({"feff": {"parameters": {"k_max": 1000}}}, "k_max is 1000"),
+        ({"feff": {"parameters": {"kind": "XANES"}}}, "asks FEFF for XANES, and EXAFS is wanted"),
+        ({"feff": {"sites_per_job": "2"}}, "sites_per_job is '2'"),
+        ({"feff": {"options": {"walltime": 1}}}, "feff.options: Unexpected ports"),
+        ({"training": {"device": "tpu"}}, "device of training is 'tpu'"),
+        ({"training": {"options": {"max_wallclock_seconds": "1 h"}}}, "training.options: value 'max_wallclock_seconds'"),
+        ({"predict_options": {"walltime": 1}}, "predict_options: Unexpected ports"),
+        ({"absorber": "mg"}, "give 'Mg'"),
+        ({"label": ""}, "label is empty"),
         ({"training": {"epochs": 2}}, "training holds 'epochs'"),
         ({"holdout": {"names": []}}, "holdout is no mapping"),
     ):
@@ -201,11 +210,31 @@ def test_what_cannot_be_done_is_refused(start: Callable[..., Any], beginning: tu
         ({"family": "nobody"}, 301, "there is no model family 'nobody'"),
         ({"training": {"config": {"tasks": ["forward-XANES"]}}}, 302, "training changes 'tasks'"),
         ({"training": {"config": {"training": {"epochs": 0}}}}, 302, "training.epochs is 0"),
+        ({"training": {"config": {"training": 5}}}, 302, "training must be a mapping"),
+        ({"training": {"config": 5}}, 302, "the config of training is 5"),
         ({"absorber": "Co"}, 304, "1 of the part report"),
     ):
         _, node = start(**inputs)
         assert node.exit_status == status, node.exit_message
         assert words in node.exit_message
+
+
+def test_a_worker_of_the_daemon_is_not_left_to_find_out_that_it_must_not_train(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Runner, "is_daemon_runner", True)
+    _, node = start()
+    assert node.exit_status == 302
+    assert "give train_code" in node.exit_message
+    assert not node.called
+
+
+@pytest.mark.slow
+def test_spectra_outlive_a_training_that_fails(start: Callable[..., Any]) -> None:
+    outputs, node = start(absorber="Mg", training={"config": {"training": {"learning_rate": 1e30}}})
+    assert node.exit_status == ImproveWorkChain.exit_codes.ERROR_TRAINING_FAILED.status
+    assert f"kept, in the dataset <{outputs['dataset'].pk}>" in node.exit_message
+    assert len(outputs["dataset"].load().tables["EXAFS"]) == 262
 
 
 def test_a_model_is_trained_as_its_card_says(beginning: tuple[Path, Path]) -> None:

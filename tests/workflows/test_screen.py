@@ -128,6 +128,11 @@ def test_bad_inputs_are_refused(chunks: list[SinglefileData], spectrum: Any) -> 
         ({"max_reference_runs": 5}, "no code for it"),
         ({"max_concurrent": 0}, "give 1 or more"),
         ({"protocol": "slow"}, "use one of fast"),
+        ({"absorber": "fe"}, "give 'Fe'"),
+        ({"absorber": "Qq"}, "'Qq' is not the symbol"),
+        ({"feff": {"parameter": {}}}, "feff holds 'parameter'"),
+        ({"feff": {"parameters": {"kind": "EXAFS"}}}, "asks FEFF for EXAFS, and XANES is wanted"),
+        ({"feff": {"sites_per_job": 0}}, "sites_per_job is 0"),
         ({"target": target, "absorber": "O"}, "spectrum of Fe, and O is asked for"),
         ({"target": short, "kind": "EXAFS"}, "covers 36% of the range of EXAFS"),
     ):

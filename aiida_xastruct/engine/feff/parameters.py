@@ -154,7 +154,13 @@ class FeffParameters:
             ("max_atoms", 10, 3000),
         ):
             _check_range(name, getattr(self, name), low, high)
-        object.__setattr__(self, "energy_range", tuple(float(value) for value in self.energy_range))
+        for name in ("scf_iterations", "exchange", "path_legs", "max_atoms"):
+            if getattr(self, name) != int(getattr(self, name)):
+                raise FeffError(f"{name} is {getattr(self, name)!r}; give a whole number.")
+        try:
+            object.__setattr__(self, "energy_range", tuple(float(value) for value in self.energy_range))
+        except (TypeError, ValueError) as error:
+            raise FeffError(f"energy_range is {self.energy_range!r}; give two numbers, eV around the Fermi level.") from error
         if len(self.energy_range) != 2 or not -50 <= self.energy_range[0] < 0 < 25 <= self.energy_range[1] <= MAX_ENERGY:
             raise FeffError(f"energy_range is {self.energy_range}; give (-50 to 0, 25 to {MAX_ENERGY:g}) eV around the Fermi level.")
         _check_cards(self.cards)
@@ -188,7 +194,7 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _check_range(name: str, value: Any, low: float, high: float) -> None:
-    if value is None:
+    if value is None and name in ("scf_radius", "fms_radius"):  # the protocol's
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise FeffError(f"{name} is {value!r}; give a number from {low:g} to {high:g}.")

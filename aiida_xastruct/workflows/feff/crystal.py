@@ -54,10 +54,13 @@ def _check_count(value: orm.Int | None, _: Any) -> str | None:
 
 
 def _check_inputs(value: Any, namespace: Any) -> str | None:
-    """Refuse an edge that is given twice, and a sum over edges of EXAFS."""
+    """Refuse an edge that is given twice, another kind among the overrides, and a sum over edges of EXAFS."""
+    parameters = value["overrides"].get_dict().get("parameters", {}) if "overrides" in value else {}
+    if "kind" in value and parameters.get("kind", value["kind"].value) != value["kind"].value:
+        return f"the overrides ask for {parameters['kind']}, and kind is {value['kind'].value}; leave it out of the overrides."
     if "edge" not in value or "overrides" not in namespace:
         return None
-    if "overrides" in value and "edge" in value["overrides"].get_dict().get("parameters", {}):
+    if "edge" in parameters:
         return "the edge is given twice; leave it out of the overrides."
     if value["edge"].value == BOTH_EDGES and "kind" in value and value["kind"].value == "EXAFS":
         return f"{BOTH_EDGES} is a sum of XANES; EXAFS is analysed edge by edge, so ask for L3 or L2."

@@ -1,0 +1,47 @@
+"""What FEFF is told beside a protocol, checked before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...calculations.feff import FeffCalculation
+from ...engine.errors import XastructError
+
+#: Whole numbers of 1 or more.
+_COUNTS = ("max_wallclock_seconds", "max_iterations", "sites_per_job")
+
+
+def refused(given: Mapping[str, Any], known: Sequence[str], kind: str, name: str = "feff") -> str | None:
+    """A sentence of what is wrong with the further inputs for FEFF; None where nothing is.
+
+    Args:
+        given: what there is.
+        known: what there may be, of `parameters`, `options`, `max_wallclock_seconds`, `max_iterations` and `sites_per_job`.
+        kind: XANES or EXAFS, of the spectra that are wanted.
+        name: of the input.
+    """
+    from ...engine.feff.parameters import FeffParameters
+
+    if unknown := sorted(set(given) - set(known)):
+        return f"{name} holds {unknown[0]!r}; what it can hold is {', '.join(known)}."
+    for key in _COUNTS:
+        if key in given and (type(given[key]) is not int or given[key] < 1):
+            return f"{key} is {given[key]!r}; give a whole number, 1 or more."
+    parameters = given.get("parameters", {})
+    try:
+        FeffParameters.from_dict({"kind": kind, **parameters} if isinstance(parameters, Mapping) else parameters)
+    except XastructError as error:
+        return str(error)
+    if parameters.get("kind", kind) != kind:
+        return f"{name} asks FEFF for {parameters['kind']}, and {kind} is wanted; leave kind out of the parameters."
+    return refused_options(FeffCalculation, given.get("options", {}), f"{name}.options")
+
+
+def refused_options(process: Any, options: Any, name: str) -> str | None:
+    """A sentence of what is wrong with options of a job of a calculation; None where nothing is."""
+    if not isinstance(options, Mapping):
+        return f"{name} is {options!r}; give a mapping of options to values."
+    # Workflows and calculations have resources of their own where these leave them out.
+    error = process.spec().inputs["metadata"]["options"].validate({"resources": {"num_machines": 1}, **options})
+    return None if error is None else f"{name}: {error.message}"
