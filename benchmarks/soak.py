@@ -1,7 +1,7 @@
 """Mixed processes under a daemon on a machine on which things break: what finishes, what ends with a code, what is lost.
 
-    python benchmarks/soak.py --broker rabbitmq --n 200 --minutes 60 --json rabbitmq.json
-    python benchmarks/soak.py --broker zeromq --n 200 --minutes 60 --json zeromq.json
+    python benchmarks/soak.py --broker rabbitmq --n 80 --minutes 15 --json rabbitmq.json
+    python benchmarks/soak.py --broker zeromq --n 80 --minutes 15 --json zeromq.json
     python benchmarks/soak.py --join rabbitmq.json zeromq.json --json soak.json
     python benchmarks/soak.py --table soak.json > docs/reference/soak.md
 
@@ -14,7 +14,8 @@ are drawn with `--seed` from `--minutes`, faults come, each kind `--rounds` time
 - *database*: PostgreSQL is restarted; SQLite's file is locked for 20 s, as by a backup;
 - *disk*: the file system of the jobs, a small tmpfs, is full for 20 s;
 - *repository*: AiiDA's repository cannot be written to for 20 s;
-- *checkpoint*: the daemon is killed, and AiiDA's checkpoint of one process is overwritten before it is started again.
+- *checkpoint*: the daemon is killed, and AiiDA's checkpoint of one process is overwritten before it is started again. This process cannot
+  go on, and has to except.
 
 Where nothing has changed in the database for `--doubt` seconds, what the guide says is done: `verdi daemon stop`, `verdi process repair`,
 `verdi daemon start`; it is counted with the fault that came last, whatever the cause. A process that has not ended after three of these in
@@ -28,6 +29,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import re
 import subprocess
@@ -36,6 +38,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,9 @@ from soak_site import FAULTS, Site
 
 #: Repairs in a row, after each of which nothing has changed, that show that nothing will.
 VAIN = 3
+
+#: Options that the page names.
+GIVEN = ("minutes", "rounds", "doubt", "seed")
 
 
 def endure(site: Site, pks: list[int], options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -123,6 +129,7 @@ def driver(site: Site, part: str, number: int = 0) -> Any:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One soak."""
+    busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="xastruct-soak-") as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)
@@ -142,21 +149,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             stuck = len(site.unfinished())
             after = integrity(site)
     return {
-        "broker": options.broker, "minutes": options.minutes, "rounds": options.rounds, "seed": options.seed, "doubt": options.doubt,
-        "seconds": seconds, "before": before, "after": after, "faults": faults, "processes": ended, "stuck": stuck, "orphans": orphans,
+        "broker": options.broker, **{name: getattr(options, name) for name in GIVEN},
+        "aiida": version("aiida-core"), "cpus": os.cpu_count(), "load": busy, "seconds": seconds, "before": before, "after": after,
+        "faults": faults, "processes": ended, "stuck": stuck, "orphans": orphans,
     }  # fmt: skip
 
 
 def page(found: dict[str, Any]) -> str:
     """The page of the documentation."""
     lines = ["# Processes on a machine on which things break", ""]
-    lines += ["Printed by `python benchmarks/soak.py --table soak.json` from what the same script measured; its head says how.", ""]
+    lines += ["Printed by `python benchmarks/soak.py --table soak.json` from what the same script measured, which says of itself:", ""]
+    lines += [(__doc__ or "").split("\n\n", 2)[2].strip(), ""]
     for run in found["runs"]:
         production = run["broker"] == "rabbitmq"
         lines += [
             f"## {'PostgreSQL and RabbitMQ, 2 workers' if production else 'SQLite and core.zeromq, 1 worker'}", "",
-            f"{len(run['processes'])} processes; {len(run['faults'])} faults, spread over {run['minutes']:g} minutes. Everything took "
-            f"{run['seconds'] / 60:.0f} minutes. Nothing changed for {run['doubt']:g} s: then repaired.", "",
+            f"`--n {len(run['processes'])} " + " ".join(f"--{name} {run[name]:g}" for name in GIVEN) + f"`, aiida-core {run['aiida']}, "
+            f"{run['cpus']} logical CPUs with a load average of {run['load']:.0f} before it began: {len(run['faults'])} faults came, and "
+            f"everything took {run['seconds'] / 60:.0f} minutes.", "",
             "| process | submitted | finished | ended with a code | excepted or killed | lost |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for kind in (*PROCESSES, "all"):
@@ -200,11 +210,11 @@ def main() -> int:
     """Command line; exit code 1 if anything was lost, stuck, orphaned or damaged."""
     parser = described(__doc__)
     parser.add_argument("--broker", choices=("rabbitmq", "zeromq"), default="rabbitmq")
-    parser.add_argument("--n", type=int, default=200, help="number of processes")
-    parser.add_argument("--minutes", type=float, default=60.0, help="over which the faults are spread")
+    parser.add_argument("--n", type=int, default=80, help="number of processes")
+    parser.add_argument("--minutes", type=float, default=15.0, help="over which the faults are spread")
     parser.add_argument("--rounds", type=int, default=3, help="times that each fault comes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--doubt", type=float, default=120.0, help="seconds without a change after which the guide's steps are done")
+    parser.add_argument("--doubt", type=float, default=60.0, help="seconds without a change after which the guide's steps are done")
     parser.add_argument("--patience", type=float, default=180.0, help="minutes after which what has not ended is lost")
     parser.add_argument("--join", type=Path, nargs="+", help="results to put into one")
     parser.add_argument("--part", choices=("load", "submit"), help=argparse.SUPPRESS)
