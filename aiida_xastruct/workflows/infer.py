@@ -116,10 +116,15 @@ def _check_kind(value: Str | None, _: Any) -> str | None:
 
 
 def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse a computed spectrum that is to be read as the other kind, and a second one that nobody would read."""
+    """Refuse a damaged spectrum, a computed one that is to be read as the other kind, and a second one that nobody would read."""
     if "spectrum" not in inputs:
         return None
     spectrum, other = inputs["spectrum"], inputs.get("other")
+    try:
+        for own in filter(None, (spectrum, other)):
+            own.to_engine()
+    except XastructError as error:
+        return str(error)
     kind = inputs["kind"].value if "kind" in inputs else "both" if other is not None else spectrum.kind
     if kind == "both":
         spectra = [spectrum] if other is None else [spectrum, other]

@@ -116,6 +116,14 @@ def test_bad_inputs_are_refused_in_a_sentence(inputs: dict[str, Any], words: str
         run_get_node(InferWorkChain, spectrum=SpectrumData.from_engine(spectrum), **nodes)
 
 
+@pytest.mark.parametrize("port", ["spectrum", "other"])
+def test_a_damaged_spectrum_is_refused(port: str, aiida_profile_clean: Any, spectrum: Any) -> None:
+    damaged, sound = SpectrumData.from_engine(spectrum), SpectrumData.from_engine(spectrum)
+    damaged.base.attributes.delete("kind")
+    with pytest.raises(ValueError, match="node is damaged"):
+        run_get_node(InferWorkChain, **{"spectrum": sound, port: damaged})
+
+
 def test_a_computed_spectrum_is_read_as_what_it_is(aiida_profile_clean: Any, ml_spectrum: Any) -> None:
     with pytest.raises(ValueError, match="was computed as EXAFS"):
         run_get_node(InferWorkChain, spectrum=SpectrumData.from_engine(ml_spectrum), kind=Str("XANES"))

@@ -1,4 +1,4 @@
-"""From the answers for an element's sites, learned or by FEFF, to the one for the crystal."""
+"""From the answers for an element's sites, learned or by a reference, to the one for the crystal."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def combine_answers(decision: Dict, model_answer: Dict = None, **spectra: Spectr
 
     Returns:
         `spectrum`: `SpectrumData`, the mean weighted by multiplicity (`engine.averaging.average`), flat; `answer`: `Dict` with `method`
-        (ml, feff or mixed), `uncertainty` (mean of the learned sites', weighted; null where FEFF answered all), `threshold`, `reason`,
-        and `decision` with what the model said added to each site. Exit status 310 with one sentence where the spectra cannot be averaged.
+        (ml, feff, xspectra or mixed), `uncertainty` (mean of the learned sites', weighted; null where a reference answered all),
+        `threshold`, `reason`, `flagged` sites, and `decision` with what the model said added to each site. Exit status 310 with one
+        sentence where the spectra cannot be averaged.
     """
     from ...engine.averaging import average
 

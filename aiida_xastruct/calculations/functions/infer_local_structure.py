@@ -58,6 +58,10 @@ def infer_local_structure(
             raise ModelError(f"{asked!r} was asked for, this installation computes {INVERSE_VERSION!r}; leave the input out.")
         present = None if elements is None else [str(element) for element in elements.get_list()]
         if kind.value == "both":
+            if neighbours_xanes is None or distance_xanes is None:
+                raise ModelError(
+                    "XANES and EXAFS are to be read, and models of XANES are lacking; give neighbours_xanes and distance_xanes."
+                )
             xanes, exafs = two_kinds(spectrum.to_engine(), (spectrum if other is None else other).to_engine())
             family = load_bundle(neighbours, distance, neighbours_xanes, distance_xanes)
             answer = infer_both(family, xanes, exafs, present)

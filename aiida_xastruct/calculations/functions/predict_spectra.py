@@ -10,7 +10,7 @@ from aiida.orm import Dict, List, Str, StructureData
 from ...data.model import ModelData
 from ...data.spectrum import SpectrumData
 from ...engine import ALGORITHM_VERSION
-from ...engine.errors import XastructError
+from ...engine.errors import StructureError, XastructError
 
 if TYPE_CHECKING:
     from ...engine.answers import ForwardAnswer
@@ -43,7 +43,9 @@ def predict_spectra(
         check_version("forward", algorithm_version.value)
         crystal = structure.get_pymatgen()
         check_structure(crystal)
-        indices = [int(site) for site in sites.get_list()]
+        indices = sites.get_list()
+        if not indices or not all(type(site) is int for site in indices):
+            raise StructureError(f"sites is {indices}; give at least one index, from 0.")
         count = multiplicities(crystal, indices)
         bundle = load_bundle(model)
         answers = bundle.predict(crystal, indices, kind.value)

@@ -50,6 +50,10 @@ def train_family(
         return ExitCode(311, "training here would block a worker of the daemon; run this function yourself, or submit xastruct.train.")
     if algorithm_version.get_dict() != ALGORITHM_VERSION:
         return ExitCode(310, f"this installation trains {ALGORITHM_VERSION}, not {algorithm_version.get_dict()}; leave the input out.")
+    try:
+        FamilyConfig.from_dict(config.get_dict())
+    except XastructError as error:
+        return ExitCode(310, str(error))
     used = effective_config({"config": config})
     with tempfile.TemporaryDirectory(prefix="xastruct-train-") as name:
         folder = Path(name)

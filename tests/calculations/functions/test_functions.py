@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiida.orm import Dict, FolderData, SinglefileData, StructureData
+from aiida.orm import Dict, FolderData, List, SinglefileData, StructureData
 from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.calculations.functions.combine_answers import combine_answers
@@ -17,6 +17,8 @@ from aiida_xastruct.calculations.functions.normalise_spectrum import normalise_s
 from aiida_xastruct.calculations.functions.predict_batch import predict_batch, read_structures, structures_node, using
 from aiida_xastruct.calculations.functions.predict_spectra import predict_spectra
 from aiida_xastruct.calculations.functions.process_spectrum import process_spectrum
+from aiida_xastruct.calculations.functions.train_family import train_family
+from aiida_xastruct.data.dataset import DatasetData
 from aiida_xastruct.data.spectrum import SpectrumData
 from aiida_xastruct.engine import ALGORITHM_VERSION
 from aiida_xastruct.engine.sitecache import structure_hash
@@ -230,6 +232,29 @@ def test_inference_versions_are_checked(family: Any, spectrum: Any) -> None:
     _, process = infer_local_structure.run_get_node(spectrum=node, kind="XANES", algorithm_version="old", **models)
     assert process.exit_status == 310
     assert "'old' was asked for" in process.exit_message
+
+
+@pytest.mark.parametrize("sites", [[1.7], [True], ["0"], [], [[0]]])
+def test_only_indices_are_sites(family: Any, sites: list[Any]) -> None:
+    structure, model = StructureData(pymatgen=rock_salt(4.21, "Mg", "O")), family.get_model("forward", "XANES")
+    _, process = predict_spectra.run_get_node(structure=structure, sites=List(sites), kind="XANES", model=model)
+    assert process.exit_status == 310
+    assert "give at least one index" in process.exit_message
+
+
+def test_both_kinds_need_models_of_both(family: Any, spectrum: Any) -> None:
+    models = {task: family.get_model(task, "EXAFS") for task in ("neighbours", "distance")}
+    _, process = infer_local_structure.run_get_node(spectrum=SpectrumData.from_engine(spectrum), kind="both", **models)
+    assert process.exit_status == 310
+    assert "give neighbours_xanes and distance_xanes" in process.exit_message
+
+
+@pytest.mark.parametrize("config", [{"training": 5}, {"training_of": {"forward-XANES": 5}}, {"epochs": 1}])
+def test_a_training_is_refused_in_a_sentence(make_dataset: Any, tmp_path: Path, config: dict[str, Any]) -> None:
+    make_dataset(n=40).save(tmp_path / "set.h5")
+    _, process = train_family.run_get_node(dataset=DatasetData.from_file(tmp_path / "set.h5"), config=Dict(config))
+    assert process.exit_status == 310
+    assert process.exit_message.count(".") >= 1
 
 
 def test_combining_keeps_who_answered_and_why(ml_spectrum: Any) -> None:
