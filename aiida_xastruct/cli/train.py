@@ -78,7 +78,11 @@ def train(
     if label is not None:
         from ..groups.family import install_models
 
-        content["family"] = install_models(outputs["models"], said["family"], label).label
+        try:
+            content["family"] = install_models(outputs["models"], said["family"], label).label
+        except XastructError as error:
+            again = f"`aiida-xastruct family install {process.pk} --label NAME`"
+            raise XastructError(f"{error} The training is kept: {again} makes a family of it.") from error
     if as_json:
         echo_mapping(content | {"metrics": said["metrics"]}, as_json)
         return

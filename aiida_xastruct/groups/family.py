@@ -153,14 +153,20 @@ class ModelFamily(Group):
         """Write the family to a new folder.
 
         Raises:
-            ModelError: if the folder exists already.
+            ModelError: if the folder exists already, or cannot be written; nothing is left of it then.
         """
         folder = Path(folder)
         try:
             folder.mkdir(parents=True)
         except FileExistsError as error:
             raise ModelError(f"{folder} exists already; choose another place.") from error
-        return write_family(folder, list(self.nodes), self.base.extras.get(self._KEY_MANIFEST, "{}"))
+        except OSError as error:
+            raise ModelError(f"{folder} cannot be made ({error.strerror}); choose another place.") from error
+        try:
+            return write_family(folder, list(self.nodes), self.base.extras.get(self._KEY_MANIFEST, "{}"))
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ModelError(f"{folder} cannot be written ({error.strerror}); choose another place.") from error
 
 
 def write_family(folder: Path, models: Sequence[ModelData], manifest: Mapping[str, Any] | str) -> Path:
