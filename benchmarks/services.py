@@ -74,7 +74,7 @@ def postgresql() -> Iterator[PostgreSQL]:
     programs = max(POSTGRESQL.glob("*/bin"), key=lambda path: int(path.parent.name), default=None)
     if programs is None:
         sys.exit("PostgreSQL is not installed here: apt-get install postgresql.")
-    with tempfile.TemporaryDirectory(prefix="xastruct-postgresql-") as name, _stopped_by_sigterm():
+    with tempfile.TemporaryDirectory(prefix="xastruct-postgresql-") as name, stopped_by_sigterm():
         folder = Path(name).resolve()
         folder.chmod(0o755)  # the server's user has to get to its cluster
         control = folder / "pg_ctl"
@@ -99,7 +99,7 @@ def rabbitmq() -> Iterator[dict[str, Any]]:
     """A broker; the configuration of AiiDA's `core.rabbitmq` for it. Erlang's port mapper is its own too, and ends with it."""
     if not RABBITMQ.is_file():
         sys.exit("RabbitMQ is not installed here: apt-get install rabbitmq-server.")
-    with tempfile.TemporaryDirectory(prefix="xastruct-rabbitmq-") as name, _stopped_by_sigterm():
+    with tempfile.TemporaryDirectory(prefix="xastruct-rabbitmq-") as name, stopped_by_sigterm():
         folder = Path(name).resolve()
         port, between, mapper = _free_ports(3)
         (folder / "rabbitmq.conf").write_text(f"listeners.tcp.default = 127.0.0.1:{port}\nconsumer_timeout = {CONSUMER_TIMEOUT_MS}\n")
@@ -205,7 +205,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def stopped_by_sigterm() -> Iterator[None]:
     """SIGTERM, such as that of `timeout`, is taken as Ctrl-C, so that servers are stopped then too."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -6,8 +6,9 @@
     python benchmarks/soak.py --table soak.json > docs/reference/soak.md
 
 `rabbitmq` is production: PostgreSQL, RabbitMQ, 2 workers. `zeromq` is SQLite with `core.zeromq`, 1 worker. Servers, profile and scratch are
-of the run alone. All processes are submitted at first, in turn FEFF, prediction, inference, screening and training. Then, at moments that
-are drawn with `--seed` from `--minutes`, faults come, each kind `--rounds` times, until everything has ended:
+of the run alone. All processes are submitted at first, in turn FEFF, prediction, inference, screening and training, while no worker is
+there. Then `--minutes` are divided by the number of faults, and in each part one comes, of a kind and at a moment that are drawn with
+`--seed`, each kind `--rounds` times, until everything has ended:
 
 - *worker*: one worker is killed by SIGKILL;
 - *daemon*: all of it and its jobs, by SIGKILL; it is started again;
@@ -44,7 +45,7 @@ from typing import Any
 
 from pages import described, parse
 from screening_kills import soon
-from services import postgresql, rabbitmq, storage_faults
+from services import postgresql, rabbitmq, stopped_by_sigterm, storage_faults
 from soak_processes import PROCESSES, load, submit_all
 from soak_site import FAULTS, Site
 
@@ -59,7 +60,7 @@ def endure(site: Site, pks: list[int], options: argparse.Namespace) -> list[dict
     """Let things break until all have ended or the patience is over; what broke, and how often it had to be repaired."""
     draw = random.Random(options.seed)
     kinds = list(FAULTS) * options.rounds
-    moments = sorted(draw.uniform(0.0, 60.0 * options.minutes) for _ in kinds)
+    moments = [60.0 * options.minutes * (number + draw.random()) / len(kinds) for number in range(len(kinds))]
     draw.shuffle(kinds)
     began, told = time.monotonic(), []
     for kind, moment in zip(kinds, moments, strict=True):
@@ -94,6 +95,7 @@ def place(folder: Path, broker: str, megabytes: int) -> Iterator[Site]:
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(stopped_by_sigterm())
         server = None
         store: dict[str, Any] = {"storage_backend": "core.sqlite_dos", "storage_config": {"filepath": str(folder / "storage")}}
         store |= {"broker_backend": "core.zeromq", "broker_config": {}}
@@ -138,7 +140,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             driver(site, "load")
             before = integrity(site)
             site.start()
+            site.verdi("daemon", "decr", str(site.workers))  # or most have ended before anything breaks
             pks = driver(site, "submit", options.n)
+            site.verdi("daemon", "incr", str(site.workers))
             began = time.monotonic()
             faults = endure(site, pks, options)
             seconds = time.monotonic() - began
