@@ -34,7 +34,8 @@ class DatasetData(SinglefileData):
         engines: list[str] = OrmMetadataField(description="Programs that computed the spectra")
         split: dict[str, Any] = OrmMetadataField(description="Name of the default split and number of records of each kind in each part")
 
-    # The file's bytes may change with the HDF5 library; `content_hash` says what it holds.
+    # Where the data came from is no part of what it says. The file's bytes count, which may change with the HDF5 library: what holds the
+    # same under any has the same `content_hash`.
     _hash_ignored_attributes = ("source",)
 
     @classmethod

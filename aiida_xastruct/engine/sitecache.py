@@ -67,8 +67,13 @@ class AbsorberRows:
 
 @cache
 def features_version() -> str:
-    """What the features of forward models depend on beside the structure: the algorithm and SevenNet's weights."""
+    """What features depend on beside the structure: the algorithm and SevenNet's weights."""
     return f"{ALGORITHM_VERSION['forward']}-{content_hash(SEVENNET)[:16]}"
+
+
+def _stamp() -> int:
+    """`features_version` as SQLite keeps a version in the head of a file: 1 or more, as 0 is that of a file without one."""
+    return 1 + int.from_bytes(hashlib.sha256(features_version().encode()).digest()[:3], "big")
 
 
 def structure_hash(structure: Structure) -> str:
@@ -141,7 +146,13 @@ class SiteCache:
         with self._sound():
             return self._get(key, sites)
 
+    def _is_stale(self) -> bool:
+        """Whether another version wrote the facts; a file that does not say, as older ones do not, is taken as it is."""
+        return self._database.execute("PRAGMA user_version").fetchone()[0] not in (0, _stamp())
+
     def _get(self, key: str, sites: Sequence[int]) -> StructureFacts | None:
+        if self._is_stale():
+            return None
         found = self._database.execute("SELECT space_group, prototype, refused FROM structure WHERE hash = ?", (key,)).fetchone()
         if found is None:
             return None
@@ -156,8 +167,11 @@ class SiteCache:
         return StructureFacts(found[0], found[1], found[2], {site: rows[site] for site in sites})
 
     def put(self, key: str, facts: StructureFacts) -> None:
-        """Keep the facts of one structure; raises CacheError where the file is damaged."""
+        """Keep the facts of one structure, and none of another version; raises CacheError where the file is damaged."""
         with self._sound(), self._database:
+            if self._is_stale():
+                self._database.execute("DELETE FROM structure")
+                self._database.execute("DELETE FROM site")
             self._database.execute(
                 "INSERT OR REPLACE INTO structure VALUES (?, ?, ?, ?)", (key, facts.space_group, facts.prototype, facts.refused)
             )
@@ -165,6 +179,7 @@ class SiteCache:
                 "INSERT OR REPLACE INTO site VALUES (?, ?, ?, ?)",
                 [(key, site, _shell_text(fact.shell), fact.features.astype("<f4").tobytes()) for site, fact in facts.sites.items()],
             )
+            self._database.execute(f"PRAGMA user_version = {_stamp()}")
 
     def get_absorbers(self, key: str, element: str) -> AbsorberRows | None:
         """What forward models see of an element in a structure, if it is known; raises CacheError where the file is damaged."""

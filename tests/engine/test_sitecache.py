@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -52,6 +55,27 @@ def test_unknown_structures_and_sites_are_not_there(tmp_path, crystal):
         assert cache.get("salt", [0]) is not None
         assert cache.get("salt", [0, 4]) is None
         assert cache.get("pepper", [0]) is None
+
+
+def test_facts_of_another_version_are_computed_anew(tmp_path, crystal, monkeypatch):
+    facts = compute_facts(crystal("NaCl"), [0])
+    with SiteCache(tmp_path / "facts.sqlite") as cache:
+        cache.put("salt", facts)
+        cache.put("more salt", facts)
+        monkeypatch.setattr("aiida_xastruct.engine.sitecache.features_version", lambda: "another")
+        assert cache.get("salt", [0]) is None
+        cache.put("salt", facts)
+        assert cache.get("salt", [0]) is not None
+        assert cache.get("more salt", [0]) is None
+
+
+def test_facts_of_a_file_from_before_versions_are_taken(tmp_path, crystal):
+    with SiteCache(tmp_path / "facts.sqlite") as cache:
+        cache.put("salt", compute_facts(crystal("NaCl"), [0]))
+    with closing(sqlite3.connect(tmp_path / "facts.sqlite")) as database:
+        database.execute("PRAGMA user_version = 0")
+    with SiteCache(tmp_path / "facts.sqlite") as cache:
+        assert cache.get("salt", [0]) is not None
 
 
 def test_a_refused_structure_is_remembered_with_the_reason(tmp_path):
