@@ -133,6 +133,7 @@ def test_bad_inputs_are_refused(chunks: list[SinglefileData], spectrum: Any) -> 
         ({"feff": {"parameter": {}}}, "feff holds 'parameter'"),
         ({"feff": {"parameters": {"kind": "EXAFS"}}}, "asks FEFF for EXAFS, and XANES is wanted"),
         ({"feff": {"sites_per_job": 0}}, "sites_per_job is 0"),
+        ({"feff": {"options": {"resources": {"num_machines": 2}}}}, "on one machine, not 2"),
         ({"target": target, "absorber": "O"}, "spectrum of Fe, and O is asked for"),
         ({"target": short, "kind": "EXAFS"}, "covers 36% of the range of EXAFS"),
     ):

@@ -35,7 +35,15 @@ def refused(given: Mapping[str, Any], known: Sequence[str], kind: str, name: str
         return str(error)
     if parameters.get("kind", kind) != kind:
         return f"{name} asks FEFF for {parameters['kind']}, and {kind} is wanted; leave kind out of the parameters."
-    return refused_options(FeffCalculation, given.get("options", {}), f"{name}.options")
+    options = given.get("options", {})
+    if words := refused_options(FeffCalculation, options, f"{name}.options"):
+        return words
+    machines = options.get("resources", {}).get("num_machines", 1)
+    return (
+        f"sites in one job run on one machine, not {machines}; set num_machines to 1."
+        if "sites_per_job" in known and machines != 1
+        else None
+    )
 
 
 def refused_options(process: Any, options: Any, name: str) -> str | None:
