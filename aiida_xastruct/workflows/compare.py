@@ -13,6 +13,7 @@ from ..calculations.functions.rank_candidates import read_settings
 from ..data.spectrum import SpectrumData
 from ..engine.spectrum import edge_of
 from .predict import PredictWorkChain
+from .steps import computed
 
 #: Inputs that are passed on to `xastruct.predict`.
 _PREDICTION = ("family", "code", "fallback", "protocol", "reference", "pw_code", "xspectra_code", "core_hole_family")
@@ -139,8 +140,12 @@ class CompareWorkChain(WorkChain):
             name, why = next(iter(self.ctx.lost.items()))
             return self.exit_codes.ERROR_NO_RANKING.format(reason=f"no candidate has a spectrum; {name}: {why}")
         parameters = Dict({**self.ctx.parameters, "lost": dict(self.ctx.lost)})
-        outputs, node = rank_candidates.run_get_node(
-            target=self.inputs.target, parameters=parameters, spectra={**self.ctx.spectra, **given}, answers=dict(self.ctx.answers)
+        outputs, node = computed(
+            rank_candidates,
+            target=self.inputs.target,
+            parameters=parameters,
+            spectra={**self.ctx.spectra, **given},
+            answers=dict(self.ctx.answers),
         )
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_RANKING.format(reason=node.exit_message)

@@ -23,7 +23,7 @@ from .feff.crystal import SITES_PER_JOB, pack_seconds
 from .improvement import check_inputs, install_next, numbered, training_config
 from .inputs import find_family
 from .screen import ScreenWorkChain
-from .steps import builder_from_chunks, process_of
+from .steps import builder_from_chunks, computed, process_of
 from .train import TrainWorkChain
 
 
@@ -338,7 +338,7 @@ class ImproveWorkChain(WorkChain):
         """Run the calcfunction of a step, or take what it made before the engine was killed."""
         label = f"{name}_{self.ctx.round}"
         found = process_of(self.node, label)
-        return found if found is not None else function.run_get_node(**inputs, metadata={"call_link_label": label})[1]
+        return found if found is not None else computed(function, **inputs, metadata={"call_link_label": label})[1]
 
     def _stop(self, name: str, reason: str) -> None:
         """Begin no further step; `conclude` says why."""

@@ -11,6 +11,7 @@ from ..data.model import KINDS
 from ..data.spectrum import SpectrumData
 from ..engine.errors import XastructError
 from .inputs import find_family
+from .steps import computed
 
 
 class InferWorkChain(WorkChain):
@@ -84,7 +85,7 @@ class InferWorkChain(WorkChain):
 
         inputs: dict[str, Any] = {"spectrum": self.inputs.spectrum, "kind": Str(self.ctx.kind), **self.ctx.models}
         inputs |= {name: self.inputs[name] for name in ("elements", "other") if name in self.inputs}
-        outputs, node = infer_local_structure.run_get_node(**inputs)
+        outputs, node = computed(infer_local_structure, **inputs)
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_ANSWER.format(reason=node.exit_message)
         self.out("answer", outputs)

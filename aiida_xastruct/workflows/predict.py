@@ -20,6 +20,7 @@ from .predict_checks import (
     check_reference,
     check_xspectra,
 )
+from .steps import computed
 
 
 class PredictWorkChain(WorkChain):
@@ -176,8 +177,12 @@ class PredictWorkChain(WorkChain):
         """Keep the model's spectra of all sites and what it says about them; a sentence where it has none."""
         from ..calculations.functions.predict_spectra import predict_spectra
 
-        outputs, node = predict_spectra.run_get_node(
-            structure=self.inputs.structure, sites=List(list(self.ctx.sites.values())), kind=self.inputs.kind, model=self.ctx.model
+        outputs, node = computed(
+            predict_spectra,
+            structure=self.inputs.structure,
+            sites=List(list(self.ctx.sites.values())),
+            kind=self.inputs.kind,
+            model=self.ctx.model,
         )
         if not node.is_finished_ok:
             return f"the model has no answer: {node.exit_message or 'see its report.'}"
@@ -271,7 +276,7 @@ class PredictWorkChain(WorkChain):
         inputs: dict[str, Any] = {"decision": Dict(self._decision()), **self.ctx.spectra}
         if self.ctx.model_answer is not None:
             inputs["model_answer"] = self.ctx.model_answer
-        outputs, node = combine_answers.run_get_node(**inputs)
+        outputs, node = computed(combine_answers, **inputs)
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_ANSWER.format(reason=node.exit_message)
         self.out("spectrum", outputs["spectrum"])

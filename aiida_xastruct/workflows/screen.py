@@ -36,7 +36,7 @@ from ..engine import ALGORITHM_VERSION
 from ..engine.errors import XastructError
 from .feff.crystal import SITES_PER_JOB, pack_seconds
 from .inputs import find_family
-from .steps import builder_from_chunks, process_of
+from .steps import builder_from_chunks, computed, process_of
 
 #: Crystals in a chunk. A chunk costs AiiDA half a second, and is what a daemon that is killed has to begin again; its features are kept
 #: all the same where there is a cache.
@@ -164,8 +164,8 @@ class ScreenWorkChain(WorkChain):
         failure: BaseException | None = None
         with using(**means), nullcontext() if get_use_cache(identifier=identifier) else enable_caching(identifier=identifier):
             try:
-                predict_batch.run_get_node(
-                    structures=self.inputs.structures[label], absorber=Str(self.ctx.absorber), kind=self.inputs.kind,
+                computed(
+                    predict_batch, structures=self.inputs.structures[label], absorber=Str(self.ctx.absorber), kind=self.inputs.kind,
                     model=self.ctx.model, algorithm_version=Str(self.ctx.version), metadata={"call_link_label": label},
                 )  # fmt: skip
             except BaseException as error:
@@ -286,7 +286,7 @@ class ScreenWorkChain(WorkChain):
         """All rows in one table, with the ranking; and who answered."""
         node, answers = self._process_of("merge"), self._answers()
         if node is None:
-            _, node = merge_batches.run_get_node(**self._merge_inputs(answers), metadata={"call_link_label": "merge"})
+            _, node = computed(merge_batches, **self._merge_inputs(answers), metadata={"call_link_label": "merge"})
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_TABLE.format(reason=node.exit_message)
         for name in ("table", "summary", "reference"):

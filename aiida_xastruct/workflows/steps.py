@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiida.common.links import LinkType
 from aiida.engine import ProcessBuilder, ProcessState, WorkChain
 from aiida.orm import CalcFunctionNode, ProcessNode, SinglefileData
+
+LOGGER = logging.getLogger(__name__)
+
+#: Why a file system may refuse to be written to for a while.
+PASSING = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})
+
+#: Seconds between the tries to compute and store what it refuses.
+WAITS = (5.0, 10.0, 20.0, 40.0)
+
+
+def computed(function: Any, /, **inputs: Any) -> tuple[Any, ProcessNode]:
+    """Outputs and node of a calcfunction, which is run again where the file system of AiiDA's repository refuses to be written to.
+
+    AiiDA tries to send and fetch a job's files again; a calcfunction whose nodes cannot be stored takes the work chain with it.
+
+    Raises:
+        OSError: if the file system still refuses after the last of `WAITS`.
+    """
+    for seconds in WAITS:
+        try:
+            return function.run_get_node(**inputs)  # type: ignore[no-any-return]
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            LOGGER.warning("%s cannot be stored, again in %g s: %s", function.__name__, seconds, error)
+            time.sleep(seconds)
+    return function.run_get_node(**inputs)  # type: ignore[no-any-return]
 
 
 def builder_from_chunks(workflow: type[WorkChain], chunks: Iterable[SinglefileData], inputs: Mapping[str, Any]) -> ProcessBuilder:

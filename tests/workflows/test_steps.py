@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+from io import BytesIO
 from typing import Any
 
 import pytest
 from aiida.common.links import LinkType
-from aiida.engine import ProcessState
-from aiida.orm import CalcFunctionNode, CalcJobNode, ProcessNode, WorkflowNode
+from aiida.engine import ProcessState, WorkChain, calcfunction, run_get_node
+from aiida.orm import CalcFunctionNode, CalcJobNode, Int, ProcessNode, SinglefileData, WorkflowNode
+from disk_objectstore import Container
 
-from aiida_xastruct.workflows.steps import process_of
+from aiida_xastruct.workflows import steps
+from aiida_xastruct.workflows.steps import computed, process_of
 
 
 @pytest.fixture
@@ -49,3 +53,66 @@ def test_a_job_goes_on_by_itself_and_fails_for_good(called: Any) -> None:
     for state in (ProcessState.RUNNING, ProcessState.EXCEPTED, ProcessState.FINISHED):
         parent, (job,) = called(CalcJobNode, state)
         assert process_of(parent, "chunk_00000") == job
+
+
+# ---------------------------------------------------------------- a repository that cannot be written to for a while
+
+
+@calcfunction
+def written(number: Any) -> Any:
+    """A node with a file."""
+    return SinglefileData(BytesIO(str(number.value).encode()))
+
+
+class Writing(WorkChain):
+    """Writes in a step."""
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """One output."""
+        super().define(spec)
+        spec.output("file", valid_type=SinglefileData)
+        spec.outline(cls.write)
+
+    def write(self) -> None:
+        """As the workflows do it."""
+        self.out("file", computed(written, number=Int(7).store(), metadata={"call_link_label": "write"})[0])
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Function: the repository refuses so many files with this error; the waits between the tries, as they come."""
+
+    def make(times: int, number: int) -> list[float]:
+        store, left, waited = Container.add_streamed_object, [times], []
+
+        def add(self: Container, stream: Any) -> str:
+            if left[0]:
+                left[0] -= 1
+                raise OSError(number, "refused")
+            return store(self, stream)
+
+        monkeypatch.setattr(Container, "add_streamed_object", add)
+        monkeypatch.setattr(steps.time, "sleep", waited.append)
+        return waited
+
+    return make
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_step_waits_for_a_repository_that_refuses(aiida_profile_clean: Any, refuse: Any, times: int) -> None:
+    waited = refuse(times, errno.EROFS)
+    outputs, node = run_get_node(Writing)
+    assert (node.is_finished_ok, outputs["file"].get_content()) == (True, "7")
+    assert tuple(waited) == steps.WAITS[:times]
+    assert process_of(node, "write") == outputs["file"].creator
+
+
+@pytest.mark.parametrize(("times", "number", "waits"), [(9, errno.ENOSPC, steps.WAITS), (1, errno.ENOENT, ())])
+def test_a_step_gives_up_after_the_last_wait_and_at_once_where_waiting_does_not_help(
+    aiida_profile_clean: Any, refuse: Any, times: int, number: int, waits: tuple[float, ...]
+) -> None:
+    waited = refuse(times, number)
+    with pytest.raises(OSError, match="refused"):
+        run_get_node(Writing)
+    assert tuple(waited) == waits

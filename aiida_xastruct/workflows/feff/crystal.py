@@ -15,6 +15,7 @@ from ...calculations.feff_batch import FeffBatchCalculation, cores
 from ...calculations.functions.average_spectra import average_spectra
 from ...calculations.functions.sum_edges import sum_edges
 from ...data.spectrum import SpectrumData
+from ..steps import computed
 from .base import MAX_WALLCLOCK, FeffBaseWorkChain
 
 #: Sites in a job where the caller does not say. What a job costs AiiDA, some seconds, is several sites of EXAFS, but a fraction of one of
@@ -281,7 +282,7 @@ class FeffCrystalWorkChain(WorkChain):
                 self.ctx.spectra[f"site_{site}"] = self.ctx.found[f"site_{site}"]
                 continue
             l3, l2 = (self.ctx.found[self._name(edge, site)] for edge in ("L3", "L2"))
-            total, node = sum_edges.run_get_node(l3=l3, l2=l2)
+            total, node = computed(sum_edges, l3=l3, l2=l2)
             if not node.is_finished_ok:
                 return self.exit_codes.ERROR_NO_SUM.format(reason=node.exit_message)
             self.out(f"spectra.site_{site}", total)
@@ -290,7 +291,7 @@ class FeffCrystalWorkChain(WorkChain):
 
     def conclude(self) -> ExitCode | None:
         """The mean, what is to be said about it, and which sites it is not sure of."""
-        mean, node = average_spectra.run_get_node(**self.ctx.spectra)
+        mean, node = computed(average_spectra, **self.ctx.spectra)
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_MEAN.format(reason=node.exit_message)
         self.out("spectrum", mean)

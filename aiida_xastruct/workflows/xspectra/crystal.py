@@ -16,6 +16,7 @@ from ...calculations.functions.core_hole_supercell import core_hole_supercell, h
 from ...calculations.functions.xspectra_spectrum import xspectra_spectrum
 from ...data.spectrum import SpectrumData
 from ...engine.errors import XastructError
+from ..steps import computed
 from .base import XspectraBaseWorkChain
 
 
@@ -177,8 +178,11 @@ class XspectraCrystalWorkChain(WorkChain):
     def _make_supercells(self) -> ExitCode | None:
         self.ctx.cells = {}
         for site in self.ctx.sites:
-            outputs, node = core_hole_supercell.run_get_node(
-                structure=self.inputs.structure, site=orm.Int(site), image_distance=orm.Float(self.ctx.settings["image_distance"])
+            outputs, node = computed(
+                core_hole_supercell,
+                structure=self.inputs.structure,
+                site=orm.Int(site),
+                image_distance=orm.Float(self.ctx.settings["image_distance"]),
             )
             if not node.is_finished_ok:
                 return self.exit_codes.ERROR_NO_SITES.format(reason=node.exit_message)
@@ -305,7 +309,8 @@ class XspectraCrystalWorkChain(WorkChain):
         spectra = {}
         for site in self.ctx.sites:
             name = _name(site)
-            found, node = xspectra_spectrum.run_get_node(
+            found, node = computed(
+                xspectra_spectrum,
                 structure=self.inputs.structure,
                 site=orm.Int(site),
                 total_energy=self.ctx[f"{name}_scf"].outputs.output_parameters,
@@ -318,7 +323,7 @@ class XspectraCrystalWorkChain(WorkChain):
                 return self.exit_codes.ERROR_NO_MEAN.format(reason=node.exit_message)
             spectra[name] = found
             self.out(f"spectra.{name}", found)
-        mean, node = average_spectra.run_get_node(**spectra)
+        mean, node = computed(average_spectra, **spectra)
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_MEAN.format(reason=node.exit_message)
         self.out("spectrum", mean)
