@@ -132,6 +132,7 @@ def driver(site: Site, part: str, number: int = 0) -> Any:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One soak."""
     busy = os.getloadavg()[0]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     with tempfile.TemporaryDirectory(prefix="xastruct-soak-") as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)
@@ -154,8 +155,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             after = integrity(site)
     return {
         "broker": options.broker, **{name: getattr(options, name) for name in GIVEN},
-        "aiida": version("aiida-core"), "cpus": os.cpu_count(), "load": busy, "seconds": seconds, "before": before, "after": after,
-        "faults": faults, "processes": ended, "stuck": stuck, "orphans": orphans,
+        "commit": commit.stdout.strip(), "aiida": version("aiida-core"), "cpus": os.cpu_count(), "load": busy, "seconds": seconds,
+        "before": before, "after": after, "faults": faults, "processes": ended, "stuck": stuck, "orphans": orphans,
     }  # fmt: skip
 
 
@@ -168,9 +169,9 @@ def page(found: dict[str, Any]) -> str:
         production = run["broker"] == "rabbitmq"
         lines += [
             f"## {'PostgreSQL and RabbitMQ, 2 workers' if production else 'SQLite and core.zeromq, 1 worker'}", "",
-            f"`--n {len(run['processes'])} " + " ".join(f"--{name} {run[name]:g}" for name in GIVEN) + f"`, aiida-core {run['aiida']}, "
-            f"{run['cpus']} logical CPUs with a load average of {run['load']:.0f} before it began: {len(run['faults'])} faults came, and "
-            f"everything took {run['seconds'] / 60:.0f} minutes.", "",
+            f"`--n {len(run['processes'])} " + " ".join(f"--{name} {run[name]:g}" for name in GIVEN) + f"`, commit {run['commit']}, "
+            f"aiida-core {run['aiida']}, {run['cpus']} logical CPUs with a load average of {run['load']:.0f} before it began: "
+            f"{len(run['faults'])} faults came, and everything took {run['seconds'] / 60:.0f} minutes.", "",
             "| process | submitted | finished | ended with a code | excepted or killed | lost |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for kind in (*PROCESSES, "all"):

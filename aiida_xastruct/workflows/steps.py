@@ -31,13 +31,13 @@ def computed(function: Any, /, **inputs: Any) -> tuple[Any, ProcessNode]:
     """
     for seconds in WAITS:
         try:
-            return function.run_get_node(**inputs)  # type: ignore[no-any-return]
+            return function.run_get_node(**inputs)
         except OSError as error:
             if error.errno not in PASSING:
                 raise
             LOGGER.warning("%s cannot be stored, again in %g s: %s", function.__name__, seconds, error)
             time.sleep(seconds)
-    return function.run_get_node(**inputs)  # type: ignore[no-any-return]
+    return function.run_get_node(**inputs)
 
 
 def builder_from_chunks(workflow: type[WorkChain], chunks: Iterable[SinglefileData], inputs: Mapping[str, Any]) -> ProcessBuilder:

@@ -46,7 +46,7 @@ def test_the_page_tells_what_was_lost(script):
     ]  # fmt: skip
     processes = [dict(zip(("kind", "state", "status", "message"), one, strict=True)) for one in ended]
     run = {
-        "broker": "zeromq", "aiida": "2.9.4", "cpus": 2, "load": 1.0, "minutes": 2.0, "rounds": 1, "seed": 0, "doubt": 60.0,
+        "broker": "zeromq", "commit": "0", "aiida": "2.9.4", "cpus": 2, "load": 1.0, "minutes": 2.0, "rounds": 1, "seed": 0, "doubt": 60.0,
         "seconds": 240.0, "stuck": 1, "orphans": ["7: verdi"], "processes": processes,
         "faults": [{"kind": "disk", "repairs": 2}, {"kind": "disk", "repairs": 0}],
         "after": {"faults": ["node 3: a file is lacking"], "nodes": 9},
