@@ -30,8 +30,13 @@ APART = 60.0
 STEP_SHARE, OVER_BEFORE, OVER_AFTER, WIDEST = 0.2, 15.0, 1.5, 35.0
 
 
-#: eV between neighbouring points near an edge, beyond which it is not seen.
-LONGEST_GAP = 8.0
+#: eV between neighbouring points near an edge, beyond which it is not seen; and from 30 eV below to 60 above, where an edge may have been
+#: left out: those scans step by 11 eV at most.
+LONGEST_GAP, LEFT_OUT = 8.0, 15.0
+
+#: Share of neighbouring points from E0 on that rise, and by how many steps mu leans over where it is averaged: outside of these limits lie
+#: an integral of mu and its derivative. The scans of the library have 0.25 to 0.86, and -0.5 to 1.05.
+RISING, LEANING = (0.05, 0.95), (-1.0, 1.5)
 
 
 class LikelyEdge(NamedTuple):
@@ -112,6 +117,9 @@ def no_edge(spectrum: Spectrum) -> str:
         (above >= 10.0) & (above <= BESIDE + AVERAGED),
         np.abs(above) <= 4.0,
     )
+    gaps = np.diff(above)[(above[1:] >= -30.0) & (above[:-1] <= 60.0)]
+    if len(gaps) and gaps.max() > LEFT_OUT:
+        return f"{gaps.max():.0f} eV are left out near {e0:.0f} eV, where the edge may lie"
     if min(before.sum(), after.sum()) < 5:
         return ""
     seen = above[(above >= -LONGEST_GAP) & (above <= BESIDE)]
@@ -119,19 +127,26 @@ def no_edge(spectrum: Spectrum) -> str:
         return f"there are too few points around {e0:.0f} eV to see the edge"
     if len(np.unique(spectrum.mu[after])) < 0.3 * after.sum():
         return f"mu takes the same few values above {e0:.0f} eV, as a detector does that is saturated"
+    rises = np.diff(spectrum.mu[(above >= -5.0) & (above <= BESIDE + AVERAGED)]) > 0.0
+    if len(rises) >= 20 and not RISING[0] < rises.mean() < RISING[1]:
+        return f"mu goes one way above {e0:.0f} eV, as the integral of a spectrum does"
     scale = float(np.ptp(spectrum.mu[np.abs(above) <= BESIDE + AVERAGED])) or 1.0
-    (low, scatter_low), (high, scatter_high) = (_line(above[part], spectrum.mu[part] / scale) for part in (before, after))
+    lines = (_line(above[part], spectrum.mu[part] / scale) for part in (before, after))
+    (low, slope_low, scatter_low), (high, slope_high, scatter_high) = lines
     slope = float(np.polyfit(above[near], spectrum.mu[near] / scale, 1)[0])
     step = high - low
     if step < max(STEP_SHARE, OVER_BEFORE * scatter_low, OVER_AFTER * scatter_high) or not step < WIDEST * slope:
         return f"mu has no step at {e0:.0f} eV that is sharp and stands out from what lies before and after it"
+    leaning = (slope_high - slope_low) * (AVERAGED + BESIDE - 10.0) / step
+    if not LEANING[0] < leaning < LEANING[1]:
+        return f"mu does not stay near its level above {e0:.0f} eV, as that of an edge does"
     return ""
 
 
-def _line(above: FloatArray, mu: FloatArray) -> tuple[float, float]:
-    """Where a straight line through mu (n,) meets E0, and the root mean square of what mu differs from it by."""
+def _line(above: FloatArray, mu: FloatArray) -> tuple[float, float, float]:
+    """Where a straight line through mu (n,) meets E0, its slope, and the root mean square of what mu differs from it by."""
     line = np.polyfit(above, mu, 1)
-    return float(line[1]), float(np.sqrt(np.mean((mu - np.polyval(line, above)) ** 2)))
+    return float(line[1]), float(line[0]), float(np.sqrt(np.mean((mu - np.polyval(line, above)) ** 2)))
 
 
 def check_edge(spectrum: Spectrum) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from aiida_xastruct.engine.edge_check import likely_edge
+from aiida_xastruct.engine.edge_check import likely_edge, no_edge
 from aiida_xastruct.engine.errors import SpectrumError
+from aiida_xastruct.engine.readers import read_measurement
 from aiida_xastruct.engine.scans import Scan, ScanParameters, merge
-from aiida_xastruct.engine.spectrum import FloatArray, tabulated_edge
+from aiida_xastruct.engine.spectrum import FloatArray, Spectrum, find_e0, tabulated_edge
+
+GOETHITE = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
 
 
 def steps(energy: FloatArray, *edges: tuple[float, float]) -> FloatArray:
@@ -98,3 +106,37 @@ def test_the_lower_edges_of_an_element_are_its_own() -> None:
 def test_large_scans_are_checked_fast() -> None:
     energy = np.linspace(6900.0, 8100.0, 200_000)
     assert likely_edge(energy, steps(energy, (7112.0, 1.0))) is not None
+
+
+@pytest.fixture(scope="module")
+def goethite() -> Spectrum:
+    """A measured Fe K edge."""
+    return read_measurement([(GOETHITE.name, GOETHITE.read_bytes())], ScanParameters(absorber="Fe"))
+
+
+def test_a_measured_edge_is_one(goethite: Spectrum) -> None:
+    assert no_edge(goethite) == ""
+    assert no_edge(replace(goethite, mu=np.gradient(goethite.mu, goethite.energy), method="feff")) == "", "what is computed is not doubted"
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda energy, mu: np.gradient(mu, energy), "has no step|does not stay near its level"),
+        (lambda energy, mu: np.cumsum(mu - mu.min()), "goes one way above"),
+        (lambda energy, mu: np.minimum(mu, np.quantile(mu, 0.4)), "same few values|goes one way"),
+        (lambda energy, mu: 0.001 * (energy - energy[0]) + 1e-4 * mu, "goes one way|has no step"),
+        (lambda energy, mu: mu + 0.3 * np.ptp(mu) * np.sin(np.arange(len(mu)) * 2.0), "has no step"),
+    ],
+)
+def test_what_is_no_edge_is_told(goethite: Spectrum, damage: Callable[[FloatArray, FloatArray], FloatArray], words: str) -> None:
+    damaged = replace(goethite, mu=damage(goethite.energy, goethite.mu), e0=find_e0(goethite))
+    assert re.search(words, no_edge(damaged)), no_edge(damaged)
+
+
+@pytest.mark.parametrize("shift", [-25.0, 0.0, 20.0])
+def test_an_edge_that_was_cut_out_is_missed(goethite: Spectrum, shift: float) -> None:
+    e0 = find_e0(goethite)
+    kept = np.abs(goethite.energy - e0) > 15.0
+    rest = replace(goethite, energy=goethite.energy[kept], mu=goethite.mu[kept], e0=e0 + shift)
+    assert re.search("eV are left out near", no_edge(rest)), no_edge(rest)
