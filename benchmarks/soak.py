@@ -52,6 +52,9 @@ from soak_site import FAULTS, Site
 #: Repairs in a row, after each of which nothing has changed, that show that nothing will.
 VAIN = 3
 
+#: What differs in the message of each process: its number and the file.
+VARIES = re.compile("<[0-9]+>|: '/[^']*'")
+
 #: Options that the page names.
 GIVEN = ("minutes", "rounds", "doubt", "seed")
 
@@ -201,7 +204,7 @@ def reason(process: dict[str, Any]) -> str:
     lines = (process["message"] or "no message").strip().splitlines()
     text = lines[-1 if lines[0].startswith("Traceback") else 0]
     code = process["state"] if process["status"] is None else f"status {process['status']}"
-    return f"{process['kind']}, {code}: `{re.sub('<[0-9]+>', '', text)[:200]}`"
+    return f"{process['kind']}, {code}: `{VARIES.sub('', text)[:200]}`"
 
 
 def outcome(process: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def test_the_page_tells_what_was_lost(script):
     soak = script("soak")
     ended = [
         ("feff", "finished", 0, None), ("predict", "finished", 402, "calc<12> failed"), ("infer", "waiting", None, None),
-        ("screen", "excepted", None, "Traceback (most recent call last):\n  File\nOperationalError: database is locked"),
+        ("screen", "excepted", None, "Traceback (most recent call last):\n  File\nOSError: [Errno 30] Read-only: '/tmp/a'"),
     ]  # fmt: skip
     processes = [dict(zip(("kind", "state", "status", "message"), one, strict=True)) for one in ended]
     run = {
@@ -54,7 +54,7 @@ def test_the_page_tells_what_was_lost(script):
     page = soak.page({"runs": [run]})
     for line in (
         "| all | 4 | 1 | 1 | 1 | 1 |", "| disk | 2 | 1 | 2 |", "- 1 x predict, status 402: `calc failed`",
-        "- 1 x infer, waiting: `no message`", "- 1 x screen, excepted: `OperationalError: database is locked`",
+        "- 1 x infer, waiting: `no message`", "- 1 x screen, excepted: `OSError: [Errno 30] Read-only`",
         "- node 3: a file is lacking", "- 7: verdi",
     ):  # fmt: skip
         assert line in page
