@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from . import ALGORITHM_VERSION
-from .bundle import CARD, FAMILY_CARD, MATERIALS, POOL, WEIGHTS, ModelBundle, list_materials
+from .bundle import CARD, FAMILY_CARD, MATERIALS, POOL, WEIGHTS, FamilyBundle, ModelBundle, list_materials
 from .checkpoint import RunState, is_first_process, wait_for_all
 from .configuration import TASKS, FamilyConfig
 from .content import content_hash
@@ -108,7 +108,7 @@ def make_family(
             bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run, watch)
         run.finish(label)
         say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
-    card = write_family_card(dataset, config, folder, crystals)
+    card = write_family_card(dataset, config, folder, crystals, bool(keep))
     run.close()
     return card
 
@@ -123,24 +123,35 @@ def _fingerprint(config: FamilyConfig, data_hash: str, crystals: Crystals | None
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
-def write_family_card(dataset: Dataset, config: FamilyConfig, folder: Path, crystals: Crystals | None = None) -> dict[str, Any]:
+def write_family_card(
+    dataset: Dataset, config: FamilyConfig, folder: Path, crystals: Crystals | None = None, kept: bool = False
+) -> dict[str, Any]:
     """Write `family.json`, and `materials.txt`: every material that the family has seen, so that anyone can check what it has not.
+
+    Args:
+        dataset: see `make_family`.
+        config: see `make_family`.
+        folder: see `make_family`.
+        crystals: see `make_family`.
+        kept: some networks are those of the family in the folder, which have seen what it lists.
 
     Returns:
         the content of `family.json`.
     """
+    before = FamilyBundle(folder).card.get("crystals_hash", "") if kept and (folder / FAMILY_CARD).is_file() else ""
     card = {
         "format": FAMILY,
         "name": config.name,
         "version": config.version,
         "training_data_hash": dataset.content_hash(),
-        "crystals_hash": crystals.content_hash() if crystals is not None else "",
+        "crystals_hash": crystals.content_hash() if crystals is not None else before,
         "models": sorted(path.parent.name for path in folder.glob(f"*/{CARD}")),
     }
     if not is_first_process():
         return card
     (folder / FAMILY_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    (folder / MATERIALS).unlink(missing_ok=True)
+    if not kept:
+        (folder / MATERIALS).unlink(missing_ok=True)
     list_materials(folder, [*dataset.materials, *(crystals.materials if crystals is not None else ())])
     return card
 

@@ -138,9 +138,17 @@ def test_inverse_exafs_learns_from_crystals_of_the_training_part_too(make_datase
 def test_kept_networks_are_calibrated_anew_on_a_dataset_that_grew(make_dataset, tiny_config, tiny_family, tmp_path, refused):
     folder, dataset, _, _ = tiny_family
     shutil.copytree(folder, tmp_path / "family")
+    # What the kept networks have seen stays told, crystals without spectra among it.
+    (tmp_path / "family" / "materials.txt").write_text("npz mp-1 Cs 229\n")
+    card = json.loads((folder / "family.json").read_text()) | {"crystals_hash": "c" * 64}
+    (tmp_path / "family" / "family.json").write_text(json.dumps(card))
     grown = make_dataset(n=300)
     config = FamilyConfig(**{**vars(tiny_config), "tasks": ("forward-XANES", "distance-XANES")})
     make_family(grown, config, tmp_path / "family", keep=("forward-XANES", "distance-XANES"))
+    listed = (tmp_path / "family" / "materials.txt").read_text().splitlines()
+    assert len(listed) == len(set(listed)) == len(grown.materials) + 1
+    assert "npz mp-1 Cs 229" in listed
+    assert json.loads((tmp_path / "family" / "family.json").read_text())["crystals_hash"] == "c" * 64
     for label in ("forward-XANES", "distance-XANES"):
         before, after = (json.loads((path / label / "card.json").read_text()) for path in (folder, tmp_path / "family"))
         assert hash_file(tmp_path / "family" / label / "weights.safetensors") == hash_file(folder / label / "weights.safetensors")
