@@ -113,10 +113,6 @@ class Jobs:
         task.add_done_callback(self._tasks.discard)
         return job
 
-    async def run(self, title: str, arguments: Sequence[str]) -> Any:
-        """Begin a command and give what it printed as JSON; errors are those of `start` and `Job.result`."""
-        return await (await self.start(title, arguments)).result()
-
     async def stop(self, job: Job) -> None:
         """End a job, the processes of AiiDA in it, and what they run.
 

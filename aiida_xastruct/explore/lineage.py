@@ -131,6 +131,8 @@ def _groups(node: Node) -> Iterable[Group]:
     yield _limited("Made from it, the next step", [link.node for link in node.base.links.get_outgoing().all()])
     if isinstance(node, StructureData):
         yield _some("Everything downstream of this crystal, wherever it stands", queries.downstream(node))
+    else:
+        yield _some("Everything downstream of it", queries.made_from(node))
     if isinstance(node, ModelData):
         sets = queries.training_sets(node)
         yield _limited("What it was trained on" if sets else "What it was trained on is not in this profile, nor are its FEFF runs", sets)

@@ -240,18 +240,27 @@ def downstream(structure: StructureData) -> QueryBuilder:
     to is downstream, so are the models that learned from it, and what they predict. Rows of tables are not nodes:
     `query_rows.rows_of_crystal` finds them.
     """
-    from aiida.common.links import LinkType
-    from aiida.tools.graph.graph_traversers import traverse_graph
-
     starts = set(_pks(same_structures(structure), "structure")) | {structure.pk}
     if (digest := crystal_hash(structure)) is not None:
         starts |= set(_pks(spectra_of_crystals(structure_hash=digest), "spectrum"))
         builder = collections(structure_hash=digest)
         builder.add_projection("collection", ["id", "attributes.spectra"])
         starts |= {pk for pk, rows in builder.iterall() if any(row["structure_hash"] == digest for row in rows)}
+    return _made_from(starts, {structure.pk})
+
+
+def made_from(node: Node) -> QueryBuilder:
+    """All that was made of a node, near and far, along the same links as `downstream`; tag `node`."""
+    return _made_from({node.pk}, {node.pk})
+
+
+def _made_from(starts: Iterable[int], without: set[int]) -> QueryBuilder:
+    from aiida.common.links import LinkType
+    from aiida.tools.graph.graph_traversers import traverse_graph
+
     types = (LinkType.INPUT_CALC, LinkType.CREATE, LinkType.INPUT_WORK, LinkType.RETURN)
     found = traverse_graph(sorted(starts), links_forward=types)["nodes"]
-    return QueryBuilder().append(Node, filters=_of_pks(found - {structure.pk}), tag="node")
+    return QueryBuilder().append(Node, filters=_of_pks(found - without), tag="node")
 
 
 def crystal_hash(structure: StructureData) -> str | None:

@@ -25,9 +25,9 @@ def jobs(read_only: bool = False) -> Jobs:
 def test_a_command_gives_its_json_or_its_sentence() -> None:
     async def both() -> None:
         own = jobs()
-        assert (await own.run("a list", ["family", "list"])) == []
+        assert await (await own.start("a list", ["family", "list"])).result() == []
         with pytest.raises(XastructError, match=r"^a prediction failed: nothing.cif is neither a file nor a stored structure"):
-            await own.run("a prediction", ["predict", "nothing.cif", "--absorber", "Fe"])
+            await (await own.start("a prediction", ["predict", "nothing.cif", "--absorber", "Fe"])).result()
         assert [job.state for job in own.all] == ["done", "failed"]
 
     asyncio.run(both())

@@ -82,6 +82,9 @@ def test_a_node_tells_where_it_came_from_and_where_it_went(screening: Any) -> No
     model = QueryBuilder().append(ModelData, filters={"attributes.task": "forward", "attributes.kind": "EXAFS"}).first(flat=True)
     groups = {group.heading: group for group in lineage.lineage(model.pk).groups}
     assert "FEFF runs that trained it" in groups
+    near, far = groups["Made from it, the next step"], groups["Everything downstream of it"]
+    assert {link.pk for link in near.links} < {link.pk for link in far.links}
+    assert screening.outputs.table.pk in {link.pk for link in far.links}
 
 
 def test_labels_are_found_and_never_markup() -> None:

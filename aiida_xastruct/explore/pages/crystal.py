@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nicegui import background_tasks, ui
@@ -15,7 +14,7 @@ from ..crystals import MOST_DRAWN, MOST_MOVE, MOST_STRAIN, Change, Crystal, chan
 from ..film import STRAIN_STEP, Film, Scene, frames_for, player, shoot
 from ..keeping import keep_structure, spectrum_curve
 from ..view3d import CrystalView
-from .frame import Newest, facts_list, frame, message, node_link, plot, show, show_in_passing, told, upload
+from .frame import Newest, facts_list, frame, message, node_link, plot, run_job, show, show_in_passing, told, upload
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -214,13 +213,7 @@ class CrystalPage:
                 arguments = ["predict", str(pk), "--site", str(site), "--kind", kind, "--fallback", fallback]
                 if self.explorer.family is not None:
                     arguments += ["--family", self.explorer.family]
-                job = await self.explorer.jobs.start(title, arguments)
-                timer = ui.timer(0.5, partial(self._follow, job))
-                try:
-                    answer = await job.result()
-                finally:
-                    timer.cancel()
-                    self.progress.set_text("")
+                answer = await run_job(self.explorer, self.progress, title, arguments)
                 pks = {"structure": pk, **answer["pk"]}
                 with self.links:
                     for name, own in pks.items():
@@ -232,7 +225,3 @@ class CrystalPage:
                         await self.newest.ask()
         finally:
             button.set_enabled(True)
-
-    def _follow(self, job: Any) -> None:
-        last = job.lines[-1] if job.lines else "starting"
-        self.progress.set_text(f"{job.title}: {job.seconds:.0f} s, {last[:120]}")

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -194,6 +194,34 @@ class Newest:
                     await self._work()
         finally:
             self._busy = False
+
+
+async def run_job(explorer: Explorer, place: Any, title: str, arguments: Sequence[str]) -> Any:
+    """Run a command and tell on a label how it goes.
+
+    Args:
+        explorer: what pages share.
+        place: the label; empty again at the end.
+        title: what the command does.
+        arguments: of `aiida-xastruct`.
+
+    Returns:
+        what it printed as JSON.
+
+    Raises:
+        XastructError: see `Jobs.start` and `Job.result`.
+    """
+    job = await explorer.jobs.start(title, arguments)
+
+    def tell() -> None:
+        place.set_text(f"{title}: {job.seconds:.0f} s, {(job.lines[-1] if job.lines else 'starting')[:120]}")
+
+    timer = ui.timer(0.5, tell)
+    try:
+        return await job.result()
+    finally:
+        timer.cancel()
+        place.set_text("")
 
 
 def name_checkboxes(table: Any) -> None:

@@ -10,7 +10,7 @@ from ...engine.errors import XastructError
 from ...tools.plotting.contents import of_curves
 from ..app import Explorer
 from ..screenings import MOST_DRAWN, PAGE, SHOWN, Filter, choices, curves, offered, select
-from .frame import frame, message, name_checkboxes, node_link, plot, show, told
+from .frame import frame, message, name_checkboxes, node_link, plot, run_job, show, told
 
 _ANY = ""
 
@@ -92,6 +92,7 @@ class ScreeningPage:
             ui.button("Clear the plot", on_click=self.clear).props("outline")
             self.keep = ui.button("Make nodes of the chosen rows", on_click=self.materialise).props("outline")
             self.keep.set_enabled(not self.explorer.read_only)
+        self.progress = ui.label().props("role=status").classes("text-sm")
         self.links = ui.row().classes("gap-3")
 
     @property
@@ -171,7 +172,11 @@ class ScreeningPage:
             if not self.chosen:
                 raise XastructError("no row is chosen; choose some in the table.")
             arguments = ["query", "materialise", str(self.pk), *map(str, self.chosen)]
-            made = await self.explorer.jobs.run(f"nodes of {len(self.chosen)} rows of <{self.pk}>", arguments)
+            self.keep.set_enabled(False)
+            try:
+                made = await run_job(self.explorer, self.progress, f"nodes of {len(self.chosen)} rows of <{self.pk}>", arguments)
+            finally:
+                self.keep.set_enabled(True)
             with self.links:
                 for row in made:
                     node_link(row["structure"], f"crystal of {row['row']}")

@@ -16,7 +16,7 @@ from ...tools.plotting.figure import Figure, Line
 from ..app import Explorer
 from ..measured import Measured, Range, Reading, answer, as_files, read
 from ..rankings import offered, rank, row_curve
-from .frame import Newest, drawn, facts_list, frame, message, name_checkboxes, node_link, plot, show, told, upload
+from .frame import Newest, drawn, facts_list, frame, message, name_checkboxes, node_link, plot, run_job, show, told, upload
 
 if TYPE_CHECKING:
     from ...engine.answers import InverseAnswer
@@ -113,6 +113,7 @@ class SpectrumPage:
             keep = ui.button("Keep with provenance", on_click=self.keep).props("outline")
             keep.set_enabled(not self.explorer.read_only)
             self.keep_button = keep
+            self.progress = ui.label().props("role=status").classes("text-sm")
             self.links = ui.row().classes("gap-3")
             ui.label("Crystals that fit").props("role=heading aria-level=2").classes("text-lg")
             self.ranking_problem = message()
@@ -253,18 +254,20 @@ class SpectrumPage:
             with told(self.problem), as_files(measured) as paths:
                 spectrum = measured.spectrum
                 arguments = ["--absorber", spectrum.absorber, "--edge", spectrum.edge]
-                pk = (await self.explorer.jobs.run(f"import of {what}", ["import", *paths, *arguments]))["pk"]
+                pk = (await run_job(self.explorer, self.progress, f"import of {what}", ["import", *paths, *arguments]))["pk"]
                 self._link(pk, "spectrum")
                 if not reading.is_usual:
                     given = [] if reading.e0 is None else ["--e0", str(reading.e0)]
                     for name, value in (("--pre-edge", reading.pre_edge), ("--post-edge", reading.post_edge)):
                         given += [] if value is None else [name, *map(str, value)]
-                    pks = (await self.explorer.jobs.run(f"normalisation of {what}", ["process", str(pk), *given]))["pk"]
+                    pks = (await run_job(self.explorer, self.progress, f"normalisation of {what}", ["process", str(pk), *given]))["pk"]
                     pk = pks["spectrum"]
                     self._link(pk, "normalised")
                 asked = [part for element in reading.elements for part in ("--element", element)]
                 asked += [] if self.explorer.family is None else ["--family", self.explorer.family]
-                done = await self.explorer.jobs.run(f"inference from {what}", ["infer", str(pk), "--kind", reading.kind, *asked])
+                done = await run_job(
+                    self.explorer, self.progress, f"inference from {what}", ["infer", str(pk), "--kind", reading.kind, *asked]
+                )
                 for name in ("answer", "process"):
                     self._link(done["pk"][name], name)
         finally:
