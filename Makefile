@@ -67,7 +67,7 @@ test-all: $(VENV)/.installed-tests services
 	for store in $(STORES); do echo "$$store: $$(tail -n 1 $(VENV)/tests-$$store.log)"; done; exit $$status
 
 coverage: $(VENV)/.installed-tests
-	@$(BIN)/python -m pytest --cov --cov-report=
+	@$(BIN)/python -m pytest $(SHARED) --cov --cov-report=
 	@$(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
 	@$(BIN)/coverage report --include='aiida_xastruct/engine/*' --format=total --fail-under=95
 

@@ -58,6 +58,10 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         return str(error)
     except DAMAGED_NODE as error:
         return unreadable(error)
+    reference = inputs["reference"].value if "reference" in inputs else "feff"
+    other = "feff" if reference == "xspectra" else "xspectra"
+    if other in inputs:
+        return f"{other} has overrides of a reference that is not asked; name them {reference}, or give reference {other!r}."
     given = inputs["feff"].get_dict() if "feff" in inputs else {}
     return refused(given, FeffBaseWorkChain.OVERRIDES, inputs["kind"].value if "kind" in inputs else "XANES")
 

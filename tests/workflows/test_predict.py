@@ -186,6 +186,8 @@ def test_with_neither_model_nor_feff_there_is_no_answer(trusted: Any, inverse_on
         ({"absorber": "Na", "fallback": "maybe"}, "fallback is 'maybe'"),
         ({"absorber": "Na", "protocol": "quick"}, "protocol is 'quick'"),
         ({"absorber": "Na", "feff": {"radius": 1}}, "feff holds 'radius'"),
+        ({"absorber": "Na", "feff": {}, "reference": "xspectra"}, "feff has overrides of a reference that is not asked"),
+        ({"absorber": "Na", "xspectra": {}}, "xspectra has overrides of a reference that is not asked; .* give reference 'xspectra'"),
         ({"absorber": "Na", "feff": {"parameters": {"kind": "EXAFS"}}}, "asks FEFF for EXAFS, and XANES is wanted"),
         ({"absorber": "Na", "feff": {"parameters": {"energy_range": 5}}}, "energy_range is 5"),
         ({"absorber": "Na", "feff": {"parameters": {"path_legs": 2.5}}}, "path_legs is 2.5"),
