@@ -113,6 +113,59 @@ def test_a_strain_by_keyboard_moves_the_spectrum_and_is_taken_back(page: Any, se
     apart(page, before, at_most=0.0)
 
 
+#: What a screen reader calls the element that has the focus, and the slider or field that it is in.
+FOCUSED = """() => {
+  const own = document.activeElement;
+  const text = own.tagName === 'BUTTON' && own.innerText ? own.innerText : null;
+  return text ?? own.closest('[aria-label]')?.getAttribute('aria-label') ?? own.labels?.[0]?.innerText ?? own.innerText;
+}"""
+
+
+def tab_to(page: Any, name: str) -> None:
+    """Go on by the Tab key until what bears a name has the focus."""
+    met = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        met.append(str(page.evaluate(FOCUSED)).strip())
+        if name.lower() in met[-1].lower() and len(met[-1]) < 80:  # the page as a whole has the text of all
+            return
+    pytest.fail(f"no Tab leads to {name!r}, only to {met}")
+
+
+def test_a_crystal_is_asked_about_by_keys_alone(page: Any, server: Server, rocksalt: Path) -> None:
+    page.goto(server.address("/crystal"))
+    drop(page, rocksalt)
+    wait(page, "Mg 0, one of 4 alike, K edge")
+    tab_to(page, "Skip to the page")
+    page.keyboard.press("Enter")
+    tab_to(page, "Absorber")
+    page.keyboard.press("ArrowDown")
+    page.get_by_role("option", name="O 4", exact=False).wait_for(timeout=PATIENCE)
+    for _ in range(4):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    wait(page, "O 4, one of 4 alike, K edge")
+    oxygen = curve(page)
+    tab_to(page, "EXAFS")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot').layout.title.text.endsWith('EXAFS')", timeout=PATIENCE)
+    assert curve(page) != oxygen
+    tab_to(page, "Strain of the cell")
+    page.keyboard.press("ArrowLeft")
+    page.locator("[aria-label='Strain of the cell (%)'][aria-valuenow='-0.1']").wait_for(timeout=PATIENCE)
+    tab_to(page, "Move an atom")
+    page.keyboard.press("Enter")
+    tab_to(page, "x (angstrom)")
+    page.keyboard.press("ArrowRight")
+    moved = "() => Math.abs(document.querySelector('[aria-label=\"x (angstrom)\"]').getAttribute('aria-valuenow') - 0.01) < 1e-6"
+    page.wait_for_function(moved, timeout=PATIENCE)
+    tab_to(page, "As it was")
+    page.keyboard.press("Enter")
+    page.locator("[aria-label='Strain of the cell (%)'][aria-valuenow='0']").wait_for(timeout=PATIENCE)
+    for name in ("Check by FEFF", "Keep with provenance"):
+        tab_to(page, name)
+
+
 def test_strains_that_were_answered_ahead_are_drawn_without_the_server(page: Any, server: Server, rocksalt: Path) -> None:
     page.goto(server.address("/crystal"))
     drop(page, rocksalt)
