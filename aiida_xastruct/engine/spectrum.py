@@ -5,6 +5,7 @@ Energies are in eV, k in 1/angstrom. The energy axis is absolute, as the source 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -328,9 +329,16 @@ def normalise(spectrum: Spectrum, e0: float, **options: float | int | None) -> S
     end = own_end(spectrum)
     if options.get("norm2") is None and end < spectrum.energy[-1]:
         options["norm2"] = end - e0
-    pre_edge(np.array(spectrum.energy), np.array(spectrum.mu), group=group, e0=e0, **options)
-    settings = {**spectrum.settings, "edge_step": _edge_step(group, spectrum.energy, spectrum.mu, e0)}
+    mu, power = _of_order_one(spectrum.mu)
+    pre_edge(np.array(spectrum.energy), mu, group=group, e0=e0, **options)
+    settings = {**spectrum.settings, "edge_step": math.ldexp(_edge_step(group, spectrum.energy, mu, e0), power)}
     return replace(spectrum, mu=np.asarray(group.flat, dtype=np.float64), e0=e0, normalisation="flat", settings=settings)
+
+
+def _of_order_one(mu: FloatArray) -> tuple[FloatArray, int]:
+    """A copy of mu (n,), divided by 2 to the power that is returned where its range is far from one: larch sees no step below 1e-12."""
+    power = int(np.frexp(np.ptp(mu))[1])
+    return (np.array(mu), 0) if abs(power) <= 20 else (np.ldexp(mu, -power), power)
 
 
 def _edge_step(group: Any, energy: FloatArray, mu: FloatArray, e0: float) -> float:
@@ -398,7 +406,8 @@ def without_background(
 
     group, edge = Group(), Group()
     own = spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE
-    energy, mu = np.array(spectrum.energy[own]), np.array(spectrum.mu[own])
+    energy, (mu, power) = np.array(spectrum.energy[own]), _of_order_one(spectrum.mu[own])
+    edge_step = None if edge_step is None else math.ldexp(edge_step, -power)
     try:
         pre_edge(energy, mu, group=edge, e0=e0)
         autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)

@@ -379,3 +379,16 @@ def test_what_has_no_edge_step_has_no_fine_structure(mu: np.ndarray) -> None:
     measured = Spectrum(np.linspace(7012.0, 7412.0, 201), mu, "Fe", "K", "EXAFS", e0=7112.0)
     with pytest.raises(SpectrumError, match=r"the edge step at 7112\.0 eV"):
         chi_k(measured)
+
+
+@pytest.mark.parametrize("kind", ["XANES", "EXAFS"])
+@pytest.mark.parametrize("unit", [1e-250, 1e-13, 1e9, 1e200, 1e307])
+def test_the_unit_of_mu_does_not_matter(kind: str, unit: float) -> None:
+    """Larch takes steps below 1e-12 for that, so that mu in a tiny unit was flat, and models answered for it."""
+    energy = np.linspace(7012.0, 7912.0, 601)
+    mu = 0.5 + np.arctan((energy - 7112.0) / 2.0) / np.pi + 0.02 * np.sin(0.6 * np.sqrt(np.maximum(energy - 7112.0, 0.0)))
+    plain = Spectrum(energy, mu, "Fe", "K", kind)
+    scaled = replace(plain, mu=unit * mu)
+    np.testing.assert_allclose(model_curve(scaled), model_curve(plain), atol=1e-6)
+    if kind == "XANES":
+        assert flatten(scaled).settings["edge_step"] == pytest.approx(unit * flatten(plain).settings["edge_step"])
