@@ -55,6 +55,9 @@ VAIN = 3
 #: What differs in the message of each process: its number and the file.
 VARIES = re.compile("<[0-9]+>|: '/[^']*'")
 
+#: Line of a traceback that says what was raised.
+ERROR = re.compile(r"[\w.]+: ")
+
 #: Options that the page names.
 GIVEN = ("minutes", "rounds", "doubt", "seed")
 
@@ -202,7 +205,9 @@ def page(found: dict[str, Any]) -> str:
 def reason(process: dict[str, Any]) -> str:
     """Why a process has not finished with 0, in one line without what differs from one to the next."""
     lines = (process["message"] or "no message").strip().splitlines()
-    text = lines[-1 if lines[0].startswith("Traceback") else 0]
+    text = lines[0]
+    if text.startswith("Traceback"):
+        text = next((line for line in reversed(lines) if ERROR.match(line)), lines[-1])
     code = process["state"] if process["status"] is None else f"status {process['status']}"
     return f"{process['kind']}, {code}: `{VARIES.sub('', text)[:200]}`"
 

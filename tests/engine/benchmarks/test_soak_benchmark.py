@@ -42,7 +42,8 @@ def test_the_page_tells_what_was_lost(script):
     soak = script("soak")
     ended = [
         ("feff", "finished", 0, None), ("predict", "finished", 402, "calc<12> failed"), ("infer", "waiting", None, None),
-        ("screen", "excepted", None, "Traceback (most recent call last):\n  File\nOSError: [Errno 30] Read-only: '/tmp/a'"),
+        ("screen", "excepted", None,
+         "Traceback (most recent call last):\n  File\nOSError: [Errno 30] Read-only: '/tmp/a'\n(Background on this error)"),
     ]  # fmt: skip
     processes = [dict(zip(("kind", "state", "status", "message"), one, strict=True)) for one in ended]
     run = {
