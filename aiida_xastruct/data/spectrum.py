@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ..engine.errors import SpectrumError, XastructError
 from ..engine.exchange import CRYSTAL
 from ..engine.point_band import point_band
-from ..engine.spectrum import FloatArray, Spectrum, atomic_number
+from ..engine.spectrum import FloatArray, Spectrum, atomic_number, element_symbol
 from ..engine.writers import write
 
 #: What the engine's spectrum is made of; properties of the node by the same names.
@@ -132,8 +132,8 @@ class SpectrumData(ArrayData):
                 "site": _plain(site),
                 "multiplicity": _plain(multiplicity),
                 "structure_hash": structure_hash,
-                "neighbours": neighbours if neighbours is None or isinstance(neighbours, str) else sorted(neighbours),
-                "mean_distance": _plain(mean_distance),
+                "neighbours": _symbols(neighbours),
+                "mean_distance": mean_distance.item() if isinstance(mean_distance, np.generic) else mean_distance,
                 "settings": dict(spectrum.settings),
             }
         )
@@ -301,8 +301,6 @@ class SpectrumData(ArrayData):
         neighbours, distance = self.origin["neighbours"], self.origin["mean_distance"]
         if neighbours is not None and not isinstance(neighbours, list):
             raise ValidationError(f"neighbours is {neighbours!r}; give a list of symbols.")
-        for element in neighbours or ():
-            atomic_number(element)
         if distance is not None and (type(distance) not in (int, float) or not 0.0 < distance < np.inf):
             raise ValidationError(f"mean_distance is {distance!r}; give a length in angstrom.")
         band = self.band
@@ -351,7 +349,19 @@ class SpectrumData(ArrayData):
         return self._written("xmu")
 
 
+def _symbols(neighbours: Any) -> list[str] | None:
+    """Symbols of elements in their one spelling, sorted."""
+    if neighbours is None:
+        return None
+    try:
+        if isinstance(neighbours, str):
+            raise TypeError
+        return sorted(element_symbol(atomic_number(element)) for element in neighbours)
+    except (TypeError, XastructError) as error:
+        raise ValidationError(f"neighbours is {neighbours!r}; give a list of symbols of elements.") from error
+
+
 def _plain(value: Any) -> Any:
-    """A number of numpy as Python has it, a whole one as an integer, as AiiDA stores it; anything else as it is."""
+    """An index or a count of numpy as Python has it, a whole one as an integer; anything else as it is."""
     plain = value.item() if isinstance(value, np.generic) else value
     return int(plain) if isinstance(plain, float) and plain.is_integer() else plain

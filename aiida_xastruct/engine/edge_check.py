@@ -30,12 +30,12 @@ APART = 60.0
 STEP_SHARE, OVER_BEFORE, OVER_AFTER, WIDEST = 0.2, 15.0, 1.5, 35.0
 
 
-#: eV between neighbouring points near an edge, beyond which it is not seen; and from 30 eV below to 60 above, where an edge may have been
-#: left out: those scans step by 11 eV at most.
+#: eV between neighbouring points near an edge, beyond which it is not seen; and of a step that reaches into -15 to 40 eV from E0, in which
+#: an edge may have been left out: those scans step by 11 eV at most.
 LONGEST_GAP, LEFT_OUT = 8.0, 15.0
 
-#: Share of neighbouring points from E0 on that rise, and by how many steps mu leans over where it is averaged: outside of these limits lie
-#: an integral of mu and its derivative. The scans of the library have 0.25 to 0.86, and -0.5 to 1.05.
+#: Share of neighbouring points from 5 eV below E0 on that rise, and by how many steps mu leans over where it is averaged: outside of these
+#: limits lie an integral of mu and its derivative. The scans of the library have 0.25 to 0.86, and -0.5 to 1.05.
 RISING, LEANING = (0.05, 0.95), (-1.0, 1.5)
 
 
@@ -107,7 +107,7 @@ def step_at(energy: FloatArray, mu: FloatArray, at: float) -> float:
 
 
 def no_edge(spectrum: Spectrum) -> str:
-    """Why a measured spectrum is no edge at its E0; empty where it is one, is computed, or has too few points around E0 to tell."""
+    """Why a measured spectrum is no edge at its E0; empty where it is one, is computed, or begins or ends too near E0 to tell."""
     if spectrum.method != "measured":
         return ""
     e0 = find_e0(spectrum)
@@ -117,7 +117,7 @@ def no_edge(spectrum: Spectrum) -> str:
         (above >= 10.0) & (above <= BESIDE + AVERAGED),
         np.abs(above) <= 4.0,
     )
-    gaps = np.diff(above)[(above[1:] >= -30.0) & (above[:-1] <= 60.0)]
+    gaps = np.diff(above)[(above[1:] >= -15.0) & (above[:-1] <= 40.0)]
     if len(gaps) and gaps.max() > LEFT_OUT:
         return f"{gaps.max():.0f} eV are left out near {e0:.0f} eV, where the edge may lie"
     if min(before.sum(), after.sum()) < 5:
@@ -129,7 +129,7 @@ def no_edge(spectrum: Spectrum) -> str:
         return f"mu takes the same few values above {e0:.0f} eV, as a detector does that is saturated"
     rises = np.diff(spectrum.mu[(above >= -5.0) & (above <= BESIDE + AVERAGED)]) > 0.0
     if len(rises) >= 20 and not RISING[0] < rises.mean() < RISING[1]:
-        return f"mu goes one way above {e0:.0f} eV, as the integral of a spectrum does"
+        return f"mu only rises, or only falls, above {e0:.0f} eV, as the integral of a spectrum does"
     scale = float(np.ptp(spectrum.mu[np.abs(above) <= BESIDE + AVERAGED])) or 1.0
     lines = (_line(above[part], spectrum.mu[part] / scale) for part in (before, after))
     (low, slope_low, scatter_low), (high, slope_high, scatter_high) = lines

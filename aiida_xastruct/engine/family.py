@@ -91,6 +91,8 @@ def make_family(
     for label in keep:
         if label not in tasks:
             raise DatasetError(f"{label} is to be kept, but is none of the tasks {', '.join(tasks)}; name it among them.")
+    # Before the first process writes another.
+    kept = FamilyBundle(folder).card.get("crystals_hash", "") if keep and (folder / FAMILY_CARD).is_file() else "" if keep else None
     fingerprint = _fingerprint(config, data_hash, crystals)
     run = RunState(folder, fingerprint)
     if watch is not None:
@@ -108,7 +110,7 @@ def make_family(
             bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run, watch)
         run.finish(label)
         say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
-    card = write_family_card(dataset, config, folder, crystals, bool(keep))
+    card = write_family_card(dataset, config, folder, crystals, kept)
     run.close()
     return card
 
@@ -124,7 +126,7 @@ def _fingerprint(config: FamilyConfig, data_hash: str, crystals: Crystals | None
 
 
 def write_family_card(
-    dataset: Dataset, config: FamilyConfig, folder: Path, crystals: Crystals | None = None, kept: bool = False
+    dataset: Dataset, config: FamilyConfig, folder: Path, crystals: Crystals | None = None, kept: str | None = None
 ) -> dict[str, Any]:
     """Write `family.json`, and `materials.txt`: every material that the family has seen, so that anyone can check what it has not.
 
@@ -133,24 +135,24 @@ def write_family_card(
         config: see `make_family`.
         folder: see `make_family`.
         crystals: see `make_family`.
-        kept: some networks are those of the family in the folder, which have seen what it lists.
+        kept: the hash of the crystals of the family in the folder, some of whose networks are kept and have seen what it lists; None
+            where none are.
 
     Returns:
         the content of `family.json`.
     """
-    before = FamilyBundle(folder).card.get("crystals_hash", "") if kept and (folder / FAMILY_CARD).is_file() else ""
     card = {
         "format": FAMILY,
         "name": config.name,
         "version": config.version,
         "training_data_hash": dataset.content_hash(),
-        "crystals_hash": crystals.content_hash() if crystals is not None else before,
+        "crystals_hash": crystals.content_hash() if crystals is not None else kept or "",
         "models": sorted(path.parent.name for path in folder.glob(f"*/{CARD}")),
     }
     if not is_first_process():
         return card
     (folder / FAMILY_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    if not kept:
+    if kept is None:
         (folder / MATERIALS).unlink(missing_ok=True)
     list_materials(folder, [*dataset.materials, *(crystals.materials if crystals is not None else ())])
     return card

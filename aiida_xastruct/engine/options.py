@@ -32,7 +32,7 @@ def from_plain(cls: type[Settings], values: Mapping[str, Any], what: str, error:
     """
     known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
     if not isinstance(values, Mapping):
-        raise error(f"{values!r} gives no {what} by its name; known are {', '.join(known)}.")
+        raise error(f"{values!r} is no mapping of {what}s to values; known are {', '.join(known)}.")
     for name in values:
         if name not in known:
             raise error(f"{name!r} is no {what}{hint(name, known)}; known are {', '.join(known)}.")

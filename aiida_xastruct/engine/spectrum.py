@@ -63,9 +63,12 @@ def _atomic_number(element: str) -> int:
     import xraydb
 
     try:
-        return int(xraydb.atomic_number(element))
+        number = int(xraydb.atomic_number(element))
+        if element_symbol(number).lower() != element.strip().lower():  # xraydb takes names, such as iron
+            raise ValueError
     except ValueError as error:
         raise SpectrumError(f"{element!r} is not the symbol of an element; give one such as 'Fe'.") from error
+    return number
 
 
 @cache

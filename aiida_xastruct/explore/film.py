@@ -77,6 +77,11 @@ class Film:
         """Whether a browser that was given all frames can draw this strain (percent)."""
         return step_of(strain) in self._made
 
+    @property
+    def is_lacking(self) -> bool:
+        """Whether there are frames to make."""
+        return bool(self._lacking)
+
     def next_steps(self, strain: float) -> list[int]:
         """Steps to make next: every fourth of the slider at first, then every second, nearest to a strain (percent) before others."""
         near = step_of(strain)
@@ -90,7 +95,10 @@ class Film:
                 structures[step] = changed(scene.crystal.structure, replace(scene.change, strain=step * STRAIN_STEP))
             except StructureError:  # said when the slider rests there
                 continue
-        answers = predict_changes(family, list(structures.values()), scene.site, scene.kind) if structures else []
+        try:
+            answers = predict_changes(family, list(structures.values()), scene.site, scene.kind) if structures else []
+        except StructureError:  # as of atoms too far apart
+            return {}
         return {step: _frame(curve) for step, (_, curve) in zip(structures, answers, strict=True)}
 
     def keep(self, steps: list[int], frames: Frames) -> None:

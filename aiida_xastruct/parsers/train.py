@@ -82,8 +82,8 @@ class TrainParser(ParsesFolder, Parser):
             return by_scheduler[0].removeprefix("ERROR_"), by_scheduler[1]
         if report:
             return "KILLED", "the job ended without a word."
-        words = [line for line in (said or by_shell).splitlines() if line.strip()]
-        if not words or (not said and "Killed" in by_shell):
+        words = [line for line in (said.strip() or by_shell).splitlines() if line.strip()]
+        if not words or (not said.strip() and "Killed" in by_shell):
             return "KILLED", "the job ended without a word before its first report; if it does so again, check that the code is `xastruct`."
         return "ERROR_NO_OUTPUT", f"{words[-1]}; check that the code is `xastruct` of this version."
 

@@ -338,7 +338,11 @@ class ImproveWorkChain(WorkChain):
         """Run the calcfunction of a step, or take what it made before the engine was killed."""
         label = f"{name}_{self.ctx.round}"
         found = process_of(self.node, label)
-        return found if found is not None else computed(function, **inputs, metadata={"call_link_label": label})[1]
+        if found is not None:
+            return found
+        inputs["metadata"] = {"call_link_label": label}
+        # A training is not done twice for a disk that was full once.
+        return function.run_get_node(**inputs)[1] if function is train_family else computed(function, **inputs)[1]
 
     def _stop(self, name: str, reason: str) -> None:
         """Begin no further step; `conclude` says why."""

@@ -61,7 +61,7 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     reference = inputs["reference"].value if "reference" in inputs else "feff"
     other = "feff" if reference == "xspectra" else "xspectra"
     if other in inputs:
-        return f"{other} has overrides of a reference that is not asked; name them {reference}, or give reference {other!r}."
+        return f"{other} is given, but reference is {reference}; give overrides as {reference}, or set reference to {other}."
     given = inputs["feff"].get_dict() if "feff" in inputs else {}
     return refused(given, FeffBaseWorkChain.OVERRIDES, inputs["kind"].value if "kind" in inputs else "XANES")
 

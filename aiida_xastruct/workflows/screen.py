@@ -84,7 +84,14 @@ class ScreenWorkChain(WorkChain):
         """Ports, outline and exit codes."""
         super().define(spec)
         spec.input_namespace("structures", valid_type=SinglefileData, dynamic=True, help="Chunks of crystals.")
-        spec.input("absorber", valid_type=Str, required=False, serializer=to_aiida_type, validator=check_element, help="Element; or all.")
+        spec.input(
+            "absorber",
+            valid_type=Str,
+            required=False,
+            serializer=to_aiida_type,
+            validator=check_element,
+            help="Element; that of the target, or all, if left out.",
+        )
         spec.input("kind", valid_type=Str, default=lambda: Str("XANES"), serializer=to_aiida_type, validator=check_kind)
         spec.input("family", valid_type=Str, required=False, serializer=to_aiida_type, help="Label of the model family.")
         spec.input("target", valid_type=SpectrumData, required=False, help="Spectrum to rank the crystals by.")
@@ -325,7 +332,8 @@ class ScreenWorkChain(WorkChain):
 
 def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no chunk could be computed with, before anything is stored."""
-    from .feff.checks import refused
+    from ..calculations.predict import PredictCalculation
+    from .feff.checks import refused, refused_options
     from .predict_checks import PROTOCOLS
 
     if not inputs.get("structures"):
@@ -338,7 +346,8 @@ def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     if "max_reference_runs" in inputs and inputs["max_reference_runs"].value and "code" not in inputs:
         return "FEFF is to compute sites, but there is no code for it; give code, or leave max_reference_runs out."
     kind = inputs["kind"].value if "kind" in inputs else "XANES"
-    if words := refused(inputs["feff"].get_dict() if "feff" in inputs else {}, FEFF, kind):
+    feff, options = (inputs[name].get_dict() if name in inputs else {} for name in ("feff", "predict_options"))
+    if words := refused(feff, FEFF, kind) or refused_options(PredictCalculation, options, "predict_options"):
         return words
     if "target" not in inputs:
         return None

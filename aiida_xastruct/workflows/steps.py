@@ -24,7 +24,9 @@ WAITS = (5.0, 10.0, 20.0, 40.0)
 def computed(function: Any, /, **inputs: Any) -> tuple[Any, ProcessNode]:
     """Outputs and node of a calcfunction, which is run again where the file system of AiiDA's repository refuses to be written to.
 
-    AiiDA tries to send and fetch a job's files again; a calcfunction whose nodes cannot be stored takes the work chain with it.
+    It computes anew each time, so that what takes long, as a training, had better be called itself; and the worker waits, with all its
+    other processes, for up to 75 s. AiiDA tries to send and fetch a job's files again; a calcfunction whose nodes cannot be stored takes
+    the work chain with it.
 
     Raises:
         OSError: if the file system still refuses after the last of `WAITS`.

@@ -54,6 +54,7 @@ def test_every_step_is_made_once_coarse_ones_first_and_near_the_slider(crystal: 
     last = round(MOST_STRAIN / STRAIN_STEP)
     assert sorted(order) == list(range(-last, last + 1))
     assert all(step % 4 == 0 for step in order[:25])
+    assert not film.is_lacking
     assert film.has(-5.0)
     assert not film.has(0.3), "a strain that could not be answered has no frame"
 
@@ -76,5 +77,6 @@ def test_nothing_is_made_of_large_cells_nor_when_nobody_looks(crystal: Crystal, 
 
     asyncio.run(shoot(film, family, lambda: 0.0, lambda: len(given) < 2, work, given.append))
     assert len(given) == 2
+    assert film.is_lacking
     assert film.has(0.0)
     assert not film.has(5.0)

@@ -193,7 +193,7 @@ def test_what_cannot_be_done_is_refused(start: Callable[..., Any], beginning: tu
         ({"kind": "XANES"}, "no XANES spectra"),
         ({"feff": {"radius": 1}}, "feff holds 'radius'"),
         ({"feff": {"parameters": {"k_max": 1000}}}, "k_max is 1000"),
-        ({"feff": {"parameters": {"kind": "XANES"}}}, "asks FEFF for XANES, and EXAFS is wanted"),
+        ({"feff": {"parameters": {"kind": "XANES"}}}, "ask for XANES, and EXAFS is wanted"),
         ({"feff": {"sites_per_job": "2"}}, "sites_per_job is '2'"),
         ({"feff": {"options": {"walltime": 1}}}, "feff.options: Unexpected ports"),
         ({"training": {"device": "tpu"}}, "device of training is 'tpu'"),

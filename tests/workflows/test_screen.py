@@ -131,7 +131,7 @@ def test_bad_inputs_are_refused(chunks: list[SinglefileData], spectrum: Any) -> 
         ({"absorber": "fe"}, "give 'Fe'"),
         ({"absorber": "Qq"}, "'Qq' is not the symbol"),
         ({"feff": {"parameter": {}}}, "feff holds 'parameter'"),
-        ({"feff": {"parameters": {"kind": "EXAFS"}}}, "asks FEFF for EXAFS, and XANES is wanted"),
+        ({"feff": {"parameters": {"kind": "EXAFS"}}}, "ask for EXAFS, and XANES is wanted"),
         ({"feff": {"sites_per_job": 0}}, "sites_per_job is 0"),
         ({"feff": {"options": {"resources": {"num_machines": 2}}}}, "on one machine, not 2"),
         ({"target": target, "absorber": "O"}, "spectrum of Fe, and O is asked for"),

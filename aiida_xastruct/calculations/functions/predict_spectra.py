@@ -45,7 +45,7 @@ def predict_spectra(
         check_structure(crystal)
         indices = sites.get_list()
         if not indices or not all(type(site) is int for site in indices):
-            raise StructureError(f"sites is {indices}; give at least one index, from 0.")
+            raise StructureError(f"sites is {indices}; give whole numbers from 0 on, at least one.")
         count = multiplicities(crystal, indices)
         bundle = load_bundle(model)
         answers = bundle.predict(crystal, indices, kind.value)

@@ -157,6 +157,7 @@ class FeffParameters:
         for name in ("scf_iterations", "exchange", "path_legs", "max_atoms"):
             if getattr(self, name) != int(getattr(self, name)):
                 raise FeffError(f"{name} is {getattr(self, name)!r}; give a whole number.")
+            object.__setattr__(self, name, int(getattr(self, name)))  # FEFF reads no 4.0 for 4
         try:
             object.__setattr__(self, "energy_range", tuple(float(value) for value in self.energy_range))
         except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from ...engine.crystal_file import ENDINGS
 from ...tools.plotting.contents import Curve, of_curves
 from ..app import Explorer
 from ..crystals import MOST_DRAWN, MOST_MOVE, MOST_STRAIN, Change, Crystal, changed, first_absorber, predict, read
-from ..film import STRAIN_STEP, Film, Scene, frames_for, player, shoot
+from ..film import STRAIN_STEP, Film, Frames, Scene, frames_for, player, shoot
 from ..keeping import keep_structure, spectrum_curve
 from ..view3d import CrystalView
 from .frame import Newest, facts_list, frame, message, node_link, plot, run_job, show, show_in_passing, told, upload
@@ -118,61 +118,77 @@ class CrystalPage:
 
     async def _answer(self) -> None:
         """Draw and tell what is asked, and have the curves at other strains made ahead."""
-        if (found := await self._ask_model()) is not None:
-            crystal, structure, site, answer, figure = found
+        change = self.change
+        if (found := await self._ask_model(change)) is not None and change == self.change:
+            scene, structure, answer, figure = found
             show(self.figure, figure)
-            self.view.move(structure, site)
-            self._tell(crystal, answer, site)
-            await self._make_film(crystal)
+            self.view.move(structure, scene.site)
+            self._tell(scene.crystal, answer, scene.site)
+            await self._make_film(scene)
 
     async def _pass(self) -> None:
         """While a slider moves the curve alone follows: from the film, by the browser itself, or from the model."""
-        if self.crystal is None or (
-            self.film is not None and self.film.scene == self._scene(self.crystal) and self.film.has(self.change.strain)
-        ):
+        if self._is_filmed():
             return
-        if (found := await self._ask_model()) is not None:
+        found = await self._ask_model(self.change)
+        if found is not None and not self._is_filmed():  # else the browser has gone on by itself
             show_in_passing(self.figure, found[-1])
 
-    async def _ask_model(self) -> tuple[Crystal, Structure, int, ForwardAnswer, Figure] | None:
-        crystal = self.crystal
-        if crystal is None:
+    def _is_filmed(self) -> bool:
+        """Whether the browser has what is asked now."""
+        return self.film is not None and self.film.scene == self._scene() and self.film.has(self.change.strain)
+
+    async def _ask_model(self, change: Change) -> tuple[Scene, Structure, ForwardAnswer, Figure] | None:
+        """What the model says of the crystal under a change, and its figure; None where another site or kind is asked by then."""
+        if (scene := self._scene()) is None:
             return None
-        site, kind, change = self.site, str(self.kind.value), self.change
+        self._forget_film(scene)
         bundle = await self.explorer.bundle()
 
         def work() -> tuple[Any, ForwardAnswer, Curve]:
-            structure = changed(crystal.structure, change)
-            return structure, *predict(bundle, structure, site, kind)
+            structure = changed(scene.crystal.structure, change)
+            return structure, *predict(bundle, structure, scene.site, scene.kind)
 
         structure, answer, curve = await self.explorer.models(work)
-        if self.crystal is not crystal:
+        now = self._scene()
+        if now is None or (now.crystal, now.site, now.kind) != (scene.crystal, scene.site, scene.kind):
             return None
-        feff = self.feff.get((site, kind, change))
-        return crystal, structure, site, answer, of_curves([curve] if feff is None else [curve, feff])
+        feff = self.feff.get((scene.site, scene.kind, change))
+        return scene, structure, answer, of_curves([curve] if feff is None else [curve, feff])
 
-    def _scene(self, crystal: Crystal) -> Scene:
-        return Scene(crystal, self.site, str(self.kind.value), replace(self.change, strain=0.0))
+    def _scene(self) -> Scene | None:
+        """What is asked but for the strain; None where there is no crystal yet."""
+        if self.crystal is None:
+            return None
+        return Scene(self.crystal, self.site, str(self.kind.value), replace(self.change, strain=0.0))
 
-    async def _make_film(self, crystal: Crystal) -> None:
+    def _forget_film(self, scene: Scene) -> None:
+        """Take the frames of any other scene from the browser, which would go on to draw them."""
+        if self.film is not None and self.film.scene != scene:
+            self.film = None
+            self.figure.client.run_javascript(frames_for(self.figure.id, None))
+
+    async def _make_film(self, scene: Scene) -> None:
         """Begin the film of what is shown, unless it is made or being made."""
-        scene = self._scene(crystal)
-        if self.film is not None and self.film.scene == scene:
+        if self.film is not None:
             return
         self.film = film = Film(scene)
         client, plot = self.figure.client, self.figure.id
         client.run_javascript(frames_for(plot, None))
-        background_tasks.create(
-            shoot(
-                film,
-                await self.explorer.bundle(),
-                lambda: self.change.strain,
-                lambda: self.film is film and client.has_socket_connection,
-                self.explorer.models,
-                lambda frames: client.run_javascript(frames_for(plot, frames)),
-            ),
-            name="film",
-        )
+        bundle = await self.explorer.bundle()
+
+        async def made() -> None:
+            def wanted() -> bool:
+                return self.film is film and client.has_socket_connection
+
+            def give(frames: Frames) -> None:
+                client.run_javascript(frames_for(plot, frames))
+
+            await shoot(film, bundle, lambda: self.change.strain, wanted, self.explorer.models, give)
+            if film.is_lacking and self.film is film:
+                self.film = None  # the browser was away: begun anew after the next answer
+
+        background_tasks.create(made(), name="film")
 
     def _tell(self, crystal: Crystal, answer: ForwardAnswer, site: int) -> None:
         unit = "1/angstrom^2 of k^2 chi" if answer.spectrum.kind == "EXAFS" else "of the edge step"
@@ -193,18 +209,20 @@ class CrystalPage:
 
     async def ask_feff(self) -> None:
         """Have FEFF compute what the model answered, and lay it over."""
-        await self._run("FEFF", "always", self.check)
+        await self._run("FEFF", "always")
 
     async def keep_answer(self) -> None:
         """Store crystal and answer by the workflow, so that their provenance can be asked."""
-        await self._run("prediction", "off", self.keep)
+        await self._run("prediction", "off")
 
-    async def _run(self, what: str, fallback: str, button: Any) -> None:
+    async def _run(self, what: str, fallback: str) -> None:
         if self.crystal is None:
             return
         crystal, site, kind, change = self.crystal, self.site, str(self.kind.value), self.change
         title = f"{what} of {crystal.label(site)} {kind} in {crystal.name}"
-        button.set_enabled(False)
+        buttons = (self.check, self.keep)  # both tell how it goes in one place
+        for button in buttons:
+            button.set_enabled(False)
         try:
             with told(self.problem):
                 structure = await self.explorer.models(changed, crystal.structure, change)
@@ -224,4 +242,5 @@ class CrystalPage:
                         self.feff[site, kind, change] = curve
                         await self.newest.ask()
         finally:
-            button.set_enabled(True)
+            for button in buttons:
+                button.set_enabled(True)

@@ -188,7 +188,7 @@ class Newest:
                 with told(self._place):
                     if self._hurried and self._passing is not None:
                         await self._passing()
-                        with suppress(TimeoutError):
+                        with suppress(asyncio.TimeoutError):  # Python 3.10 has another TimeoutError
                             await asyncio.wait_for(self._wanted.wait(), _REST)
                             continue
                     await self._work()

@@ -12,19 +12,18 @@ from ...engine.errors import XastructError
 _COUNTS = ("max_wallclock_seconds", "max_iterations", "sites_per_job")
 
 
-def refused(given: Mapping[str, Any], known: Sequence[str], kind: str, name: str = "feff") -> str | None:
+def refused(given: Mapping[str, Any], known: Sequence[str], kind: str) -> str | None:
     """A sentence of what is wrong with the further inputs for FEFF; None where nothing is.
 
     Args:
         given: what there is.
         known: what there may be, of `parameters`, `options`, `max_wallclock_seconds`, `max_iterations` and `sites_per_job`.
         kind: XANES or EXAFS, of the spectra that are wanted.
-        name: of the input.
     """
     from ...engine.feff.parameters import FeffParameters
 
     if unknown := sorted(set(given) - set(known)):
-        return f"{name} holds {unknown[0]!r}; what it can hold is {', '.join(known)}."
+        return f"feff holds {unknown[0]!r}; what it can hold is {', '.join(known)}."
     for key in _COUNTS:
         if key in given and (type(given[key]) is not int or given[key] < 1):
             return f"{key} is {given[key]!r}; give a whole number, 1 or more."
@@ -34,9 +33,9 @@ def refused(given: Mapping[str, Any], known: Sequence[str], kind: str, name: str
     except XastructError as error:
         return str(error)
     if parameters.get("kind", kind) != kind:
-        return f"{name} asks FEFF for {parameters['kind']}, and {kind} is wanted; leave kind out of the parameters."
+        return f"the parameters of feff ask for {parameters['kind']}, and {kind} is wanted; leave kind out of the parameters."
     options = given.get("options", {})
-    if words := refused_options(FeffCalculation, options, f"{name}.options"):
+    if words := refused_options(FeffCalculation, options, "feff.options"):
         return words
     machines = options.get("resources", {}).get("num_machines", 1)
     return (

@@ -17,6 +17,7 @@ from ...calculations.functions.sum_edges import sum_edges
 from ...data.spectrum import SpectrumData
 from ..steps import computed
 from .base import MAX_WALLCLOCK, FeffBaseWorkChain
+from .checks import refused
 
 #: Sites in a job where the caller does not say. What a job costs AiiDA, some seconds, is several sites of EXAFS, but a fraction of one of
 #: XANES, which is better computed beside the others than after them.
@@ -55,10 +56,11 @@ def _check_count(value: orm.Int | None, _: Any) -> str | None:
 
 
 def _check_inputs(value: Any, namespace: Any) -> str | None:
-    """Refuse an edge that is given twice, another kind among the overrides, and a sum over edges of EXAFS."""
-    parameters = value["overrides"].get_dict().get("parameters", {}) if "overrides" in value else {}
-    if "kind" in value and parameters.get("kind", value["kind"].value) != value["kind"].value:
-        return f"the overrides ask for {parameters['kind']}, and kind is {value['kind'].value}; leave it out of the overrides."
+    """Refuse overrides that FEFF would refuse or misread, an edge that is given twice, and a sum over edges of EXAFS."""
+    overrides = value["overrides"].get_dict() if "overrides" in value else {}
+    if words := refused(overrides, FeffBaseWorkChain.OVERRIDES, value["kind"].value if "kind" in value else "XANES"):
+        return words
+    parameters = overrides.get("parameters", {})
     if "edge" not in value or "overrides" not in namespace:
         return None
     if "edge" in parameters:

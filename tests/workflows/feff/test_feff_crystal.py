@@ -159,7 +159,7 @@ def test_what_a_workflow_remembers_survives_the_daemon(mixed):
     [
         ({"edge": "M1"}, "use one of K, L1, L2, L3, M4, M5, L2,3"),
         ({"edge": "K", "overrides": {"parameters": {"edge": "K"}}}, "given twice"),
-        ({"overrides": {"parameters": {"kind": "EXAFS"}}}, "the overrides ask for EXAFS, and kind is XANES"),
+        ({"overrides": {"parameters": {"kind": "EXAFS"}}}, "the parameters of feff ask for EXAFS, and XANES is wanted"),
         ({"edge": "L2,3", "kind": "EXAFS"}, "edge by edge"),
         ({"sites_per_job": 0}, "give 1 or more"),
     ],
