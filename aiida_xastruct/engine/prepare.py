@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from .dataset import LEAST_SHIFT, MAX_Z, MOST_SHIFT, THERMAL_DRAWS, WIDE_GRID, Dataset, Holdout, SiteTable
-from .errors import DatasetError, SpectrumError, StructureError
+from .errors import CacheError, DatasetError, SpectrumError, StructureError
 from .features import site_rows
 from .paths import PATHS_SIZE, PathTable, loudest_chi
 from .reference import read_reference
@@ -219,7 +219,8 @@ def prepare(
                 progress(done, len(tasks))
         for key, (_, sites) in tasks.items():
             found = store.get(key, sites)
-            assert found is not None  # filled above
+            if found is None:
+                raise CacheError(f"another version of this package works on {cache} too; give each a file of its own.")
             facts[key] = found
     builder = _Builder(holdout, left_out)
     for record in kept:

@@ -65,6 +65,10 @@ class AbsorberRows:
     features: NDArray[np.float32]
 
 
+#: Stamp of the versions that were current when files began to bear one.
+_UNSTAMPED = 15911966
+
+
 @cache
 def features_version() -> str:
     """What features depend on beside the structure: the algorithm and SevenNet's weights."""
@@ -72,8 +76,9 @@ def features_version() -> str:
 
 
 def _stamp() -> int:
-    """`features_version` as SQLite keeps a version in the head of a file: 1 or more, as 0 is that of a file without one."""
-    return 1 + int.from_bytes(hashlib.sha256(features_version().encode()).digest()[:3], "big")
+    """What facts depend on, as SQLite keeps a version in the head of a file: 1 or more, as 0 is that of a file without one."""
+    versions = f"{features_version()} {json.dumps(ALGORITHM_VERSION, sort_keys=True)}"
+    return 1 + int.from_bytes(hashlib.sha256(versions.encode()).digest()[:3], "big")
 
 
 def structure_hash(structure: Structure) -> str:
@@ -147,8 +152,8 @@ class SiteCache:
             return self._get(key, sites)
 
     def _is_stale(self) -> bool:
-        """Whether another version wrote the facts; a file that does not say, as older ones do not, is taken as it is."""
-        return self._database.execute("PRAGMA user_version").fetchone()[0] not in (0, _stamp())
+        """Whether another version wrote the facts."""
+        return (self._database.execute("PRAGMA user_version").fetchone()[0] or _UNSTAMPED) != _stamp()
 
     def _get(self, key: str, sites: Sequence[int]) -> StructureFacts | None:
         if self._is_stale():

@@ -153,7 +153,7 @@ class ModelFamily(Group):
         """Write the family to a new folder.
 
         Raises:
-            ModelError: if the folder exists already, or cannot be written; nothing is left of it then.
+            ModelError: if the folder exists already, or cannot be written; it is removed then.
         """
         folder = Path(folder)
         try:

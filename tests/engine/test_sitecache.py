@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from aiida_xastruct.engine import sitecache
 from aiida_xastruct.engine.sitecache import SiteCache, compute_facts, structure_hash
 
 
@@ -69,13 +70,16 @@ def test_facts_of_another_version_are_computed_anew(tmp_path, crystal, monkeypat
         assert cache.get("more salt", [0]) is None
 
 
-def test_facts_of_a_file_from_before_versions_are_taken(tmp_path, crystal):
+def test_facts_of_a_file_from_before_versions_are_those_of_the_version_then(tmp_path, crystal, monkeypatch):
+    monkeypatch.setattr(sitecache, "_UNSTAMPED", sitecache._stamp())
     with SiteCache(tmp_path / "facts.sqlite") as cache:
         cache.put("salt", compute_facts(crystal("NaCl"), [0]))
     with closing(sqlite3.connect(tmp_path / "facts.sqlite")) as database:
         database.execute("PRAGMA user_version = 0")
     with SiteCache(tmp_path / "facts.sqlite") as cache:
         assert cache.get("salt", [0]) is not None
+        monkeypatch.setitem(sitecache.ALGORITHM_VERSION, "neighbours", "another")  # whose labels are the first shells
+        assert cache.get("salt", [0]) is None
 
 
 def test_a_refused_structure_is_remembered_with_the_reason(tmp_path):
