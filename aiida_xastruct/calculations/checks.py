@@ -39,3 +39,12 @@ def check_element(value: orm.Str | None, _: Any) -> str | None:
     except XastructError as error:
         return str(error)
     return None if symbol == value.value else f"absorber is {value.value!r}; give {symbol!r}."
+
+
+def refused_options(process: Any, options: Any, name: str) -> str | None:
+    """A sentence of what is wrong with options of a job of a calculation; None where nothing is."""
+    if not isinstance(options, Mapping):
+        return f"{name} is {options!r}; give a mapping of options to values."
+    # Workflows and calculations have resources of their own where these leave them out.
+    error = process.spec().inputs["metadata"]["options"].validate({"resources": {"num_machines": 1}, **options})
+    return None if error is None else f"{name}: {error.message}"

@@ -35,9 +35,12 @@ def check_config(value: orm.Dict | None, _: Any) -> str | None:
 
 def check_device(value: orm.Str | None, _: Any) -> str | None:
     """Refuse a device that is no class of devices."""
-    if value is not None and value.value not in DEVICES:
-        return f"`device` is {value.value!r}; use one of {', '.join(DEVICES)}."
-    return None
+    return None if value is None else refused_device("`device`", value.value)
+
+
+def refused_device(name: str, device: Any) -> str | None:
+    """A sentence of what is wrong with a class of devices; None where nothing is."""
+    return None if device in DEVICES else f"{name} is {device!r}; use one of {', '.join(DEVICES)}."
 
 
 def check_tasks(config: orm.Dict, dataset: DatasetData) -> str | None:

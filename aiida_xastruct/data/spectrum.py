@@ -298,9 +298,8 @@ class SpectrumData(ArrayData):
             raise ValidationError(f"site is {self.site!r}; give an index from 0 on.")
         if self.multiplicity is not None and (type(self.multiplicity) is not int or self.multiplicity < 1):
             raise ValidationError(f"multiplicity is {self.multiplicity!r}; give a count of at least 1.")
-        neighbours, distance = self.origin["neighbours"], self.origin["mean_distance"]
-        if neighbours is not None and not isinstance(neighbours, list):
-            raise ValidationError(f"neighbours is {neighbours!r}; give a list of symbols.")
+        _symbols(self.origin["neighbours"])
+        distance = self.origin["mean_distance"]
         if distance is not None and (type(distance) not in (int, float) or not 0.0 < distance < np.inf):
             raise ValidationError(f"mean_distance is {distance!r}; give a length in angstrom.")
         band = self.band

@@ -31,11 +31,11 @@ STEP_SHARE, OVER_BEFORE, OVER_AFTER, WIDEST = 0.2, 15.0, 1.5, 35.0
 
 
 #: eV between neighbouring points near an edge, beyond which it is not seen; and of a step that reaches into -15 to 40 eV from E0, in which
-#: an edge may have been left out: those scans step by 11 eV at most.
+#: an edge may have been left out: those scans take shorter steps.
 LONGEST_GAP, LEFT_OUT = 8.0, 15.0
 
 #: Share of neighbouring points from 5 eV below E0 on that rise, and by how many steps mu leans over where it is averaged: outside of these
-#: limits lie an integral of mu and its derivative. The scans of the library have 0.25 to 0.86, and -0.5 to 1.05.
+#: limits lie an integral of mu and its derivative, well within them those scans.
 RISING, LEANING = (0.05, 0.95), (-1.0, 1.5)
 
 

@@ -91,8 +91,7 @@ def make_family(
     for label in keep:
         if label not in tasks:
             raise DatasetError(f"{label} is to be kept, but is none of the tasks {', '.join(tasks)}; name it among them.")
-    # Before the first process writes another.
-    kept = FamilyBundle(folder).card.get("crystals_hash", "") if keep and (folder / FAMILY_CARD).is_file() else "" if keep else None
+    kept = _crystals_of(folder) if keep else None  # before the first process writes another card
     fingerprint = _fingerprint(config, data_hash, crystals)
     run = RunState(folder, fingerprint)
     if watch is not None:
@@ -123,6 +122,11 @@ def _fingerprint(config: FamilyConfig, data_hash: str, crystals: Crystals | None
         del options["progress"], options["accelerator"]
     made_of = [content, data_hash, crystals.content_hash() if crystals is not None else "", __version__, ALGORITHM_VERSION]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+def _crystals_of(folder: Path) -> str:
+    """Hash of the crystals that the family in a folder has learned from; empty where there were none, or there is no family."""
+    return str(FamilyBundle(folder).card.get("crystals_hash", "")) if (folder / FAMILY_CARD).is_file() else ""
 
 
 def write_family_card(

@@ -75,7 +75,7 @@ class Film:
 
     def has(self, strain: float) -> bool:
         """Whether a browser that was given all frames can draw this strain (percent)."""
-        return step_of(strain) in self._made
+        return _step_of(strain) in self._made
 
     @property
     def is_lacking(self) -> bool:
@@ -84,7 +84,7 @@ class Film:
 
     def next_steps(self, strain: float) -> list[int]:
         """Steps to make next: every fourth of the slider at first, then every second, nearest to a strain (percent) before others."""
-        near = step_of(strain)
+        near = _step_of(strain)
         return sorted(self._lacking, key=lambda step: (step % 4 != 0, step % 2 != 0, abs(step - near)))[:_AT_ONCE]
 
     def make(self, family: FamilyBundle, steps: list[int]) -> Frames:
@@ -107,7 +107,7 @@ class Film:
         self._made |= set(frames)
 
 
-def step_of(strain: float) -> int:
+def _step_of(strain: float) -> int:
     """Step of the slider at a strain (percent)."""
     return round(strain / STRAIN_STEP)
 

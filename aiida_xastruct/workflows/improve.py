@@ -255,7 +255,7 @@ class ImproveWorkChain(WorkChain):
             return
         dataset = self.ctx.dataset
         if "train_code" not in self.inputs:
-            self._compute("train", train_family, {"dataset": dataset, "config": Dict(self.ctx.config)})
+            self._compute("train", train_family, {"dataset": dataset, "config": Dict(self.ctx.config)}, once=True)
             return
         given = self.inputs.training.get_dict() if "training" in self.inputs else {}
         overrides = {"config": self.ctx.config} | ({"options": given["options"]} if "options" in given else {})
@@ -334,15 +334,14 @@ class ImproveWorkChain(WorkChain):
         builder.metadata.call_link_label = label
         self.to_context(**{label: process_of(self.node, label) or self.submit(builder)})
 
-    def _compute(self, name: str, function: Any, inputs: Mapping[str, Any]) -> ProcessNode:
-        """Run the calcfunction of a step, or take what it made before the engine was killed."""
+    def _compute(self, name: str, function: Any, inputs: Mapping[str, Any], once: bool = False) -> ProcessNode:
+        """Run the calcfunction of a step, or take what it made before the engine was killed; `once` where it is too long to be repeated."""
         label = f"{name}_{self.ctx.round}"
         found = process_of(self.node, label)
         if found is not None:
             return found
-        inputs["metadata"] = {"call_link_label": label}
-        # A training is not done twice for a disk that was full once.
-        return function.run_get_node(**inputs)[1] if function is train_family else computed(function, **inputs)[1]
+        inputs = {**inputs, "metadata": {"call_link_label": label}}
+        return function.run_get_node(**inputs)[1] if once else computed(function, **inputs)[1]
 
     def _stop(self, name: str, reason: str) -> None:
         """Begin no further step; `conclude` says why."""

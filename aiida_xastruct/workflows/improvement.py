@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..calculations.checks import refused_options
 from ..engine.errors import XastructError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no round could be done with, before anything is stored."""
     from ..calculations.functions.pick_sites import read_holdout
     from ..calculations.predict import PredictCalculation
-    from .feff.checks import refused, refused_options
+    from .feff.checks import refused
     from .predict_checks import PROTOCOLS
     from .screen import FEFF
 
@@ -123,11 +124,10 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
 
 def refused_training(given: Mapping[str, Any]) -> str | None:
     """A sentence of what is wrong with how and where is trained, beside the configuration; None where nothing is."""
-    from ..calculations.train import DEVICES, TrainCalculation
-    from .feff.checks import refused_options
+    from ..calculations.train import TrainCalculation, refused_device
 
     if unknown := sorted(set(given) - set(TRAINING)):
         return f"training holds {unknown[0]!r}; what it can hold is {', '.join(TRAINING)}."
-    if given.get("device", "auto") not in DEVICES:
-        return f"the device of training is {given['device']!r}; use one of {', '.join(DEVICES)}."
+    if words := refused_device("the device of training", given.get("device", "auto")):
+        return words
     return refused_options(TrainCalculation, given.get("options", {}), "training.options")

@@ -25,7 +25,7 @@ from aiida.orm import (
     to_aiida_type,
 )
 
-from ..calculations.checks import check_element, check_kind
+from ..calculations.checks import check_element, check_kind, refused_options
 from ..calculations.feff_batch import FeffBatchCalculation
 from ..calculations.functions.merge_batches import merge_batches
 from ..calculations.functions.predict_batch import predict_batch, using
@@ -333,7 +333,7 @@ class ScreenWorkChain(WorkChain):
 def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no chunk could be computed with, before anything is stored."""
     from ..calculations.predict import PredictCalculation
-    from .feff.checks import refused, refused_options
+    from .feff.checks import refused
     from .predict_checks import PROTOCOLS
 
     if not inputs.get("structures"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...calculations.checks import refused_options
 from ...calculations.feff import FeffCalculation
 from ...engine.errors import XastructError
 
@@ -43,12 +44,3 @@ def refused(given: Mapping[str, Any], known: Sequence[str], kind: str) -> str | 
         if "sites_per_job" in known and machines != 1
         else None
     )
-
-
-def refused_options(process: Any, options: Any, name: str) -> str | None:
-    """A sentence of what is wrong with options of a job of a calculation; None where nothing is."""
-    if not isinstance(options, Mapping):
-        return f"{name} is {options!r}; give a mapping of options to values."
-    # Workflows and calculations have resources of their own where these leave them out.
-    error = process.spec().inputs["metadata"]["options"].validate({"resources": {"num_machines": 1}, **options})
-    return None if error is None else f"{name}: {error.message}"
