@@ -67,7 +67,8 @@ class DomainIndex:
             place = (part - self.centre) @ self.axes
             if self.points.shape[1] > place.shape[1]:
                 place = torch.cat([place, PLACE * z[:, None].to(place)], dim=1)
-            distance = torch.cdist(place, self.points)
+            # By products of matrices, torch's choice for many rows, a small distance is what two large numbers differ by.
+            distance = torch.cdist(place, self.points, compute_mode="donot_use_mm_for_euclid_dist")
             nearest = distance.topk(min(NEIGHBOURS, len(self.points)), largest=False).values
             found.append(nearest.mean(dim=1))
         return np.asarray(torch.cat(found).numpy(), dtype=np.float64) / self.unit
