@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,7 +82,6 @@ class DatasetData(SinglefileData):
 
         Raises:
             DatasetError: if the folder holds no library, a shard is damaged, or no site can be used.
-            StructureError: if larixite no longer gives the crystals that the spectra were computed of.
         """
         from ..engine.dataset import Holdout
         from ..engine.errors import DatasetError
@@ -90,11 +90,13 @@ class DatasetData(SinglefileData):
         from ..engine.reference.scattering import read_paths
 
         held = Holdout(frozenset(), frozenset()) if holdout is None else Holdout.read(Path(holdout))
-        records = sorted(read_library(Path(folder)), key=lambda item: (item.source, item.source_id, item.site, item.spectrum.kind))
+        refused: list[str] = []
+        records = sorted(read_library(Path(folder), refused.append), key=lambda item: (item.source, item.source_id, item.site, item.spectrum.kind))
         paths = {(own.source, own.source_id, own.site): own for own in read_paths(Path(folder))}
         with TemporaryDirectory(prefix="xastruct-dataset-") as scratch:
             facts = Path(cache or Path(scratch) / "sites.sqlite")
             dataset, left_out = prepare(records, held, facts, cores, progress, [paths[key] for key in sorted(paths)])
+            left_out.update(Counter(refused))
             if not dataset.tables:
                 raise DatasetError(f"no site of the library {folder} can be trained on: {left_out}.")
             path = Path(scratch) / cls.DEFAULT_FILENAME

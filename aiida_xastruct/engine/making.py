@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +65,8 @@ def add_commands(command: AddCommand) -> None:
     join.add_argument("--pairs", type=Path, required=True, help="file of `xastruct pairs`")
 
 
-def _sources(options: argparse.Namespace) -> list[Iterator[Any]]:
-    """Records of the files and the library that a command names."""
+def _sources(options: argparse.Namespace, refuse: Callable[[str], None]) -> list[Iterator[Any]]:
+    """Records of the files and the library that a command names; `refuse` is told of those of the library that are left out."""
     from .errors import DatasetError
     from .prepare import read_jsonl, read_library
 
@@ -78,7 +79,7 @@ def _sources(options: argparse.Namespace) -> list[Iterator[Any]]:
             )
         sources.append(read_jsonl(path, beside))
     if options.reference:
-        sources.append(read_library(options.reference))
+        sources.append(read_library(options.reference, refuse))
     if not sources:
         raise DatasetError("no source of spectra was given; name files of spectra, or --reference FOLDER.")
     return sources
@@ -91,13 +92,15 @@ def _dataset(options: argparse.Namespace) -> None:
     from .prepare import prepare
     from .reference.scattering import read_paths
 
-    sources = _sources(options)
+    refused: list[str] = []
+    sources = _sources(options, refused.append)
     with progress_bar("structures") as progress:
         paths = read_paths(options.reference) if options.reference else ()
         dataset, left_out = prepare(chain(*sources), Holdout.read(options.holdout), options.cache, options.cores, progress, paths)
     dataset.save(options.output)
     rows = [[kind, str(len(table)), str(len(set(table.absorber.tolist())))] for kind, table in dataset.tables.items()]
     print_table(f"{options.output}: {len(dataset.materials)} materials", ("kind", "sites", "absorbers"), rows)
+    left_out.update(Counter(refused))
     print_table("left out", ("reason", "spectra"), [[reason, str(count)] for reason, count in left_out.items()])
 
 
@@ -108,9 +111,10 @@ def _pairs(options: argparse.Namespace) -> None:
     from .pairs import make_pairs
     from .reference.state import State
 
+    refused: list[str] = []
     with progress_bar("EXAFS") as progress:
         dataset = make_pairs(
-            chain(*_sources(options)), Holdout.read(options.holdout), State(options.state), options.cache, options.sites,
+            chain(*_sources(options, refused.append)), Holdout.read(options.holdout), State(options.state), options.cache, options.sites,
             options.split_seed, options.cores, progress,
         )  # fmt: skip
     dataset.save(options.output)
@@ -120,6 +124,8 @@ def _pairs(options: argparse.Namespace) -> None:
         ("part", "sites"),
         [[name, str(mask.sum())] for name, mask in parts.items()],
     )
+    if refused:
+        print_table("left out", ("reason", "spectra"), [[reason, str(count)] for reason, count in Counter(refused).items()])
 
 
 def _crystals(options: argparse.Namespace) -> None:

@@ -264,13 +264,29 @@ def _sites_by_structure(records: list[Record]) -> dict[str, tuple[Structure, lis
     return tasks
 
 
-def read_library(folder: Path) -> Iterator[Record]:
-    """Records of the reference library that `aiida-xastruct reference export` writes."""
+def read_library(folder: Path, refuse: Callable[[str], None] | None = None) -> Iterator[Record]:
+    """Records of the reference library that `aiida-xastruct reference export` writes.
+
+    Args:
+        folder: the library.
+        refuse: called with the reason for each spectrum whose crystal reads differently today than when it was computed (another
+            version of larixite or pymatgen), which is then left out; without it, the first one ends the reading.
+
+    Raises:
+        StructureError: if, without `refuse`, there is such a spectrum.
+    """
     for item in read_reference(folder):
+        try:
+            crystal = item.crystal()
+        except StructureError as error:
+            if refuse is None:
+                raise
+            refuse(str(error))
+            continue
         thermal = None
         if item.kind == "EXAFS" and len(item.draws):
             thermal = np.array([on_grid(K_GRID, chi, EXAFS_GRID) for chi in item.draws[:THERMAL_DRAWS].astype(np.float64)])
-        yield Record(item.source, item.source_id, item.crystal(), item.site, item.spectrum(), item.program, "", thermal)
+        yield Record(item.source, item.source_id, crystal, item.site, item.spectrum(), item.program, "", thermal)
 
 
 class _Builder:
