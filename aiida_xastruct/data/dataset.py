@@ -91,7 +91,8 @@ class DatasetData(SinglefileData):
 
         held = Holdout(frozenset(), frozenset()) if holdout is None else Holdout.read(Path(holdout))
         refused: list[str] = []
-        records = sorted(read_library(Path(folder), refused.append), key=lambda item: (item.source, item.source_id, item.site, item.spectrum.kind))
+        found = read_library(Path(folder), refused.append)
+        records = sorted(found, key=lambda item: (item.source, item.source_id, item.site, item.spectrum.kind))
         paths = {(own.source, own.source_id, own.site): own for own in read_paths(Path(folder))}
         with TemporaryDirectory(prefix="xastruct-dataset-") as scratch:
             facts = Path(cache or Path(scratch) / "sites.sqlite")

@@ -14,6 +14,10 @@ from ..spectrum import ETOK, EXAFS_GRID, XANES_GRID
 #: R of the Fourier transform, angstrom (not phase-corrected).
 R_GRID = torch.arange(0.6, 6.01, 0.08)
 
+#: How much too near the edge FEFF puts what lies above it, at most: the real part of its self-energy, a single plasmon pole, changes too
+#: much with energy (J.J. Kas et al., Phys. Rev. B 76, 195116 (2007)).
+STRETCH = 0.1
+
 _E = torch.tensor(XANES_GRID, dtype=torch.float32)
 _XANES_STEP = float(XANES_GRID[1] - XANES_GRID[0])
 _K = torch.tensor(EXAFS_GRID, dtype=torch.float32)
@@ -86,8 +90,9 @@ def _transform() -> torch.Tensor:
 def draw(curve: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
     """A random measurement of each curve: what an instrument, a temperature and a choice of E0 do to what FEFF computes.
 
-    XANES: thermal disorder, which FEFF's XANES is without, of sigma^2 up to 0.012 angstrom^2, shift of 1.5 eV (standard deviation), added
-    Gaussian broadening up to 1.5 eV, gain of 3 %, noise up to 1 %, a range that ends early. EXAFS: S0^2 of 0.7 to 1, Debye-Waller factor
+    XANES: thermal disorder, which FEFF's XANES is without, of sigma^2 up to 0.012 angstrom^2, added Gaussian broadening up to 1.5 eV, E0
+    on another rise of nearly the same steepness and off by 1.5 eV (standard deviation), energies up to `STRETCH` further from E0, gain
+    of 3 % and as much of a slope, noise up to 1 %, a range that ends early. EXAFS: S0^2 of 0.7 to 1, Debye-Waller factor
     exp(-2 sigma^2 k^2) with sigma^2 up to 0.012 angstrom^2 (all shells alike), shift of E0 of up to 8 eV either way (mostly less than 4),
     noise that grows as k^2-weighted data show it, a range that starts late or ends early. A fifth of the draws changes nothing, so that
     computed spectra stay in the domain.
@@ -119,15 +124,46 @@ def _normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _draw_xanes(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    index = torch.arange(curve.shape[1], device=curve.device).float()
-    shift = 1.5 * _normal(curve[:, :1], generator) / _XANES_STEP
-    drawn = resample(_disordered(curve, _uniform(curve, generator, 0.0, 0.012)), index + shift)
-    width = _uniform(curve, generator, 0.0, 1.5) / _XANES_STEP
-    drawn = _broaden(drawn, width)
-    drawn = drawn * (1.0 + 0.03 * _normal(curve[:, :1], generator))
+    one = curve[:, :1]
+    drawn = _disordered(_continued(curve, _uniform(curve, generator)), _uniform(curve, generator, 0.0, 0.012))
+    drawn = _broaden(drawn, _uniform(curve, generator, 0.0, 1.5) / _XANES_STEP)
+    e0 = _steepest(drawn, 0.7 * _normal(one, generator)) + 1.5 * _normal(one, generator)
+    energy = _E.to(curve.device)
+    stretch = 1.0 + STRETCH * _uniform(curve, generator)
+    drawn = resample(drawn, (e0 + energy / stretch - _E[0]) / _XANES_STEP)
+    slope = 0.03 * _normal(one, generator) * energy.clamp(min=0.0) / float(_E[-1])
+    drawn = drawn * (1.0 + 0.03 * _normal(one, generator) + slope)
     drawn = drawn + _uniform(curve, generator, 0.0, 0.01) * _normal(curve, generator)
     end = curve.shape[1] * _uniform(curve, generator, 0.6, 1.4)
-    return torch.where(index < end, drawn, torch.nan)
+    return torch.where(torch.arange(curve.shape[1], device=curve.device) < end, drawn, torch.nan)
+
+
+def _continued(curve: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Flat mu (b, n) continued to the start of the grid as the tail of a Lorentzian edge, of which `share` (b, 1) is left.
+
+    FEFF begins 12 eV below its own edge; a measurement goes on, and its pre-edge line takes away some of that tail.
+    """
+    known = torch.isfinite(curve)
+    first = known.float().argmax(dim=1, keepdim=True)
+    energy = _E.to(curve.device)
+    start = energy[first].clamp(max=-1.0)
+    tail = share * torch.gather(curve, 1, first) * start / energy.clamp(max=-1.0)
+    return torch.where(torch.arange(curve.shape[1], device=curve.device) < first, tail, curve)
+
+
+def _steepest(curve: torch.Tensor, favour: torch.Tensor) -> torch.Tensor:
+    """(b, 1) eV from E0 where flat mu (b, n) rises most, if a rise 10 eV higher counts exp(`favour`) (b, 1) times as much.
+
+    Edges of metals, and those with a pre-edge peak, rise twice or three times alike, up to 10 eV apart. Which of them is E0 is
+    decided by little, so that it is often another one in a measurement than in FEFF's spectrum of the same crystal.
+    """
+    half = int(1.0 / _XANES_STEP)
+    energy = _E.to(curve.device)
+    filled = torch.nan_to_num(curve)
+    rise = torch.nn.functional.pad(filled[:, 2 * half :] - filled[:, : -2 * half], (half, half))
+    both = torch.nn.functional.pad(torch.isfinite(curve).float(), (half, half)).unfold(1, 2 * half + 1, 1).amin(dim=2) > 0
+    rise = torch.where(both & (energy.abs() <= 12.0), rise.clamp(min=0.0), torch.zeros(()))
+    return energy[(rise * torch.exp(favour * energy / 10.0)).argmax(dim=1, keepdim=True)]
 
 
 def _disordered(curve: torch.Tensor, sigma2: torch.Tensor) -> torch.Tensor:
