@@ -10,6 +10,7 @@ from typing import Any
 
 from aiida.common.links import LinkType
 from aiida.engine import ProcessBuilder, ProcessState, WorkChain
+from aiida.manage import get_manager
 from aiida.orm import CalcFunctionNode, ProcessNode, SinglefileData
 
 LOGGER = logging.getLogger(__name__)
@@ -21,8 +22,17 @@ PASSING = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.E
 WAITS = (5.0, 10.0, 20.0, 40.0)
 
 
+def _wait_for_sqlite() -> None:
+    """Let AiiDA's connection wait for SQLite's file, which a backup may lock, as long as for a repository; of itself it waits 5 s."""
+    session = get_manager().get_profile_storage().get_session()
+    if session.get_bind().dialect.name == "sqlite":
+        session.connection().exec_driver_sql(f"PRAGMA busy_timeout = {1000 * sum(WAITS):.0f}")
+
+
 def computed(function: Any, /, **inputs: Any) -> tuple[Any, ProcessNode]:
     """Outputs and node of a calcfunction, which is run again where the file system of AiiDA's repository refuses to be written to.
+
+    A locked database of SQLite is waited for, here and in whatever the same worker does afterwards.
 
     It computes anew each time, so that what takes long, as a training, had better be called itself; and the worker waits, with all its
     other processes, for up to 75 s. AiiDA tries to send and fetch a job's files again; a calcfunction whose nodes cannot be stored takes
@@ -31,6 +41,7 @@ def computed(function: Any, /, **inputs: Any) -> tuple[Any, ProcessNode]:
     Raises:
         OSError: if the file system still refuses after the last of `WAITS`.
     """
+    _wait_for_sqlite()
     for seconds in WAITS:
         try:
             return function.run_get_node(**inputs)

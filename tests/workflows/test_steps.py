@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
+import time
 from io import BytesIO
+from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 from aiida.common.links import LinkType
 from aiida.engine import ProcessState, WorkChain, calcfunction, run_get_node
+from aiida.manage import get_manager
 from aiida.orm import CalcFunctionNode, CalcJobNode, Int, ProcessNode, SinglefileData, WorkflowNode
 from disk_objectstore import Container
 
@@ -116,3 +121,32 @@ def test_a_step_gives_up_after_the_last_wait_and_at_once_where_waiting_does_not_
     with pytest.raises(OSError, match="refused"):
         run_get_node(Writing)
     assert tuple(waited) == waits
+
+
+# ---------------------------------------------------------------- a database that is locked for a while
+
+#: Seconds; AiiDA's own patience is 5.
+LOCKED = 8.0
+
+
+class Locked(Writing):
+    """Writes in a step while the file of the database is locked, as by a backup."""
+
+    def write(self) -> None:
+        """Lock it, and write."""
+        number, path = Int(7).store(), Path(get_manager().get_profile().storage_config["filepath"]) / "database.sqlite"
+        backup = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        backup.execute("BEGIN EXCLUSIVE")
+        timer = Timer(LOCKED, backup.rollback)
+        timer.start()
+        self.out("file", computed(written, number=number)[0])
+        timer.join()
+        backup.close()
+
+
+def test_a_step_waits_for_a_database_that_is_locked(aiida_config: Any, aiida_profile_factory: Any) -> None:
+    with aiida_profile_factory(aiida_config):  # on SQLite, wherever the run keeps its own
+        began = time.monotonic()
+        outputs, node = run_get_node(Locked)
+        assert (node.is_finished_ok, outputs["file"].get_content()) == (True, "7")
+        assert time.monotonic() - began > LOCKED
