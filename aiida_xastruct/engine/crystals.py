@@ -70,7 +70,7 @@ class Crystals:
         """The chosen rows as EXAFS sites without spectra (NaN), with their paths alone as features."""
         n = int(rows.sum())
         empty = np.full((n, len(EXAFS_GRID)), np.nan, dtype=np.float32)
-        return SiteTable(
+        return SiteTable(  # nosec B604
             material=self.material[rows],
             site=self.site[rows],
             absorber=self.absorber[rows],

@@ -153,7 +153,7 @@ def process_group() -> Iterator[Guard]:
     """A process group for FEFF's programs, all of which end with the block, or with this process if that is killed in it."""
     # Not a session of its own: Linux's autogroup scheduling shares the processor out by session, where nice would have no effect.
     quiet = subprocess.DEVNULL
-    guard = subprocess.Popen(_GUARD, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, preexec_fn=os.setpgrp)
+    guard = subprocess.Popen(_GUARD, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, preexec_fn=os.setpgrp)  # nosec B603
     try:
         assert guard.stdin is not None  # a pipe
         yield Guard(guard.pid, guard.stdin.fileno())
@@ -177,7 +177,7 @@ def _execute(command: list[str], folder: Path, timeout: float | None, group: int
         raise FeffError(f"FEFF ran out of time before {name}; allow more or use a faster protocol.")
     limit = CPU_LIMITS.get(name)
     with (folder / "xastruct-feff.out").open("ab") as out, (folder / ERROR_FILE).open("ab") as err:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # nosec B603
             command,
             cwd=folder,
             env=environment(),
