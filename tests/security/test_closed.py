@@ -1,7 +1,8 @@
-"""Nothing is unpickled and no socket is opened where the engine is imported, predicts, infers and goes on with a training."""
+"""Nothing is unpickled where the engine is imported, predicts, infers and goes on with a training; no socket is opened there or in AiiDA."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,20 @@ import pytest
 SCAN = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
 
 #: An audit hook sees what every library does, whatever names it has imported; it cannot be taken away, so that this runs in a process.
-CLOSED = """
+OFFLINE = """
 import sys
 
 phase = "import"
-said = []
 
 def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.bind", "urllib.Request"):
         raise RuntimeError(f"{phase}: {event} {arguments!r}")
+
+sys.addaudithook(watch)
+"""
+
+CLOSED = """
+def watch(event, arguments):
     # e3nn reads its own constants from its own package when it is imported.
     if phase != "import" and event == "pickle.find_class":
         raise RuntimeError(f"{phase}: {event} {arguments!r}")
@@ -52,10 +58,41 @@ for phase, arguments in COMMANDS:
 print("closed")
 """
 
+#: Every module of the package is imported, the explorer and the command line too.
+AIIDA = """
+import importlib, pkgutil
+import aiida_xastruct
+for module in pkgutil.walk_packages(aiida_xastruct.__path__, "aiida_xastruct."):
+    importlib.import_module(module.name)
+
+phase = "profile"
+from aiida import load_profile, orm
+from aiida.engine import run_get_node
+from aiida.manage.configuration import create_profile, get_config
+from ase.build import bulk
+config = get_config(create=True)
+create_profile(config, storage_backend="core.sqlite_dos", storage_config={"filepath": FOLDER}, name="closed", email="closed@localhost")
+load_profile("closed")
+from aiida_xastruct.calculations.functions.import_scans import import_scans
+from aiida_xastruct.groups.family import load_default_family
+from aiida_xastruct.workflows.infer import InferWorkChain
+from aiida_xastruct.workflows.predict import PredictWorkChain
+load_default_family()
+salt = orm.StructureData(ase=bulk("NaCl", "rocksalt", a=5.64)).store()
+scan = import_scans(parameters=orm.Dict({"absorber": "Fe"}), scan=orm.SinglefileData(SCAN).store())
+for phase, builder in (
+    ("predict", PredictWorkChain.get_builder_from_protocol(salt, sites=[0], fallback="off")),
+    ("infer", InferWorkChain.get_builder_for(scan, kind="XANES")),
+):
+    node = run_get_node(builder)[1]
+    assert node.is_finished_ok, (phase, node.exit_message)
+print("closed")
+"""
+
 
 def run(commands: list[tuple[str, list[str]]], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `xastruct` commands, one after the other, in a process in which both are forbidden."""
-    text = CLOSED.replace("COMMANDS", repr(commands))
+    text = OFFLINE + CLOSED.replace("COMMANDS", repr(commands))
     return subprocess.run([sys.executable, "-c", text], cwd=folder, capture_output=True, text=True, timeout=580)
 
 
@@ -104,3 +141,13 @@ def test_import_predict_infer_and_resume(make_dataset, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith("closed\n")
     assert (tmp_path / "family" / "family.json").is_file()
+
+
+@pytest.mark.slow
+def test_every_module_and_the_work_chains_without_a_connection(tmp_path):
+    text = OFFLINE + AIIDA.replace("FOLDER", repr(str(tmp_path / "storage"))).replace("SCAN", repr(str(SCAN)))
+    (tmp_path / ".aiida").mkdir()
+    environment = {**os.environ, "AIIDA_PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("closed\n")
