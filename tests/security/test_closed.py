@@ -1,4 +1,4 @@
-"""Nothing is unpickled where the engine is imported, predicts, infers and goes on with a training; no socket is opened there or in AiiDA."""
+"""Nothing is unpickled where the engine is imported, predicts, infers and goes on with a training; no socket is opened, nor in AiiDA."""
 
 from __future__ import annotations
 
