@@ -19,7 +19,7 @@ def test_install_list_show_export(run, tmp_path):
     (row,) = json.loads(run(cli, "core-hole", "list", "--json").output)
     assert (row["absorbers"], row["hole"]) == ("C Si", "1s")
     assert "C Si" in run(cli, "core-hole", "list").output
-    assert "40.0" in run(cli, "core-hole", "show", "core_hole").output
+    assert "60.0" in run(cli, "core-hole", "show", "core_hole").output
     run(cli, "core-hole", "export", "core_hole", tmp_path / "out")
     run(cli, "core-hole", "install", tmp_path / "out", "-L", "again")
     assert len(json.loads(run(cli, "core-hole", "list", "--json").output)) == 2

@@ -55,7 +55,7 @@ def test_pairs(folder):
     assert (pair.ground_state.z_valence, pair.core_hole.z_valence, pair.core_hole.core_level) == (4, 5, "1s")
     assert isinstance(pair.core_hole, CoreHoleUpfData)
     assert not isinstance(pair.ground_state, CoreHoleUpfData)
-    assert family.get_recommended_cutoffs(structure=crystal("C", "Si"), unit="Ry") == (40.0, 160.0)
+    assert family.get_recommended_cutoffs(structure=crystal("C", "Si"), unit="Ry") == (60.0, 240.0)
     assert family.get_pseudo("C") == family.pseudos["C"]
     assert set(family.get_pseudos(structure=crystal("C"))) == {"C"}
     # The folder is the same family; a second label shares the nodes.
@@ -103,7 +103,7 @@ def spoil(folder, fault):
         shutil.rmtree(folder / "core_hole")
     elif fault == "no projector":
         for label in ("2P", "3P"):
-            rewrite(hole, f'label="{label}" l="1" cutoff_radius="1.5', f'label="{label}" l="0" cutoff_radius="1.5')
+            rewrite(hole, f'label="{label}" l="1" cutoff_radius="1.2', f'label="{label}" l="0" cutoff_radius="1.2')
     elif fault == "cutoffs":
         rewrite(folder / "family.json", '"Si"', '"Ge"')
     elif fault == "no json":
@@ -184,7 +184,7 @@ def test_hashes_are_stable_and_the_archive_gives_it_back(tmp_path, aiida_profile
     assert {node.uuid: node.base.caching.compute_hash() for node in found.nodes} == before
     assert (found.label, found.core_level, found.functional, found.content_hash) == ("pbe", "1s", "PBE", digest)
     assert found.get_core_hole_pair(crystal("C"), "C").core_hole.core_level == "1s"
-    assert found.get_recommended_cutoffs(elements=("Si",), unit="Ry") == (24.0, 96.0)
+    assert found.get_recommended_cutoffs(elements=("Si",), unit="Ry") == (30.0, 120.0)
     assert CoreHolePseudoFamily.install(folder, "pbe").uuid == found.uuid
     CoreHolePseudoFamily.install(found.export(tmp_path / "out"), "out")
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.UPF")) == sorted(path.name for path in folder.rglob("*.UPF"))
