@@ -31,13 +31,14 @@ from pathlib import Path
 import numpy as np
 
 from aiida_xastruct.engine.xspectra.files import CORE_HOLE, GROUND_STATE, MANIFEST
+from aiida_xastruct.engine.xspectra.upf import core_wavefunction, read_mesh, read_orbitals
 
 DECKS = Path(__file__).parent / "core_hole"
 
 #: Rydberg that an eigenvalue of an occupied orbital may be off.
 TOLERANCE = 1e-3
 
-#: Rydberg above the valence p level up to which heights are checked; in a crystal the edge lies about 1 Ry above that level.
+#: Rydberg above the valence p level up to which heights are checked; a crystal's valence bands lie around that level, the edge above them.
 RANGE = 3.0
 
 #: Share of a height that may be missing or too much within it.
@@ -75,22 +76,11 @@ def generate(deck: Path, program: str) -> str:
     return text
 
 
-def numbers(text: str, tag: str) -> np.ndarray:
-    """What the first element of that name holds."""
-    return np.array(re.search(rf"<{tag}\b[^>]*>([^<]*)<", text)[1].split(), dtype=np.float64)
-
-
-def p_orbitals(text: str) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """All-electron and pseudo p orbitals of the reconstruction and their radius, bohr."""
-    found = re.findall(r'<PP_GIPAW_ORBITAL\.\d+[^>]* l="\s*1\s*" cutoff_radius="\s*([\d.E+-]+)"[^>]*>(.*?)</PP_GIPAW_ORBITAL', text, re.S)
-    return [(numbers(body, "PP_GIPAW_WFS_AE"), numbers(body, "PP_GIPAW_WFS_PS"), float(radius)) for radius, body in found]
-
-
 def heights(deck: str, name: str, ground_state: str, program: str) -> list[tuple[float, float]]:
     """Height that two p orbitals give over the true one, for p waves of the atom with the hole.
 
-    A wave is one of all electrons, and one of the pseudopotential at the same energy that has its amplitude beyond the radius. Of the second
-    the orbitals make a matrix element as XSpectra does: their duals within 1.5 radii, cut off softly over the outer third.
+    A wave is one of all electrons, and one of the pseudopotential at the same energy that has its amplitude beyond the radius. Of the
+    second the orbitals make a matrix element as XSpectra does: their duals within 1.5 radii, cut off softly over the outer third.
 
     Args:
         deck: of the pseudopotential with the hole.
@@ -102,24 +92,24 @@ def heights(deck: str, name: str, ground_state: str, program: str) -> list[tuple
         Energies, Rydberg above the first orbital, and heights over the true ones.
     """
     text, said = run(deck, name, program)
-    basis, core = p_orbitals(text), numbers(ground_state, r"PP_GIPAW_CORE_ORBITAL\.1")
+    basis = read_orbitals(text, 1, name)
+    core = np.loadtxt(core_wavefunction(ground_state, "1s", name).splitlines())[:, 1]
     label = re.findall(r"^(\d[Pp]) ", deck, re.M)[-1]
     level = float(re.findall(r"^\s+\d 1\s+\d[Pp] +1\( *[\d.]+\)\s+(-?[\d.]+)", said.rpartition("Testing")[2], re.M)[0])
-    r, weight, radius = numbers(text, "PP_R"), numbers(text, "PP_RAB"), basis[0][2]
+    r, radius = read_mesh(text, name), basis[0].cutoff
+    weight = np.gradient(r)
     inside = r <= 1.5 * radius
     x = np.clip((r / radius - 1.0) / 0.5, 0.0, 1.0)
     soft = (1.0 - 3.0 * x**2 + 2.0 * x**3) * weight
-    dipoles = [np.sum((r * full * core * weight)[inside]) for full, _, _ in basis]
-    overlaps = [[np.sum(soft * one * other) for _, other, _ in basis] for _, one, _ in basis]
-    dual = sum(share * pseudo for share, (_, pseudo, _) in zip(np.linalg.solve(overlaps, dipoles), basis, strict=True))
-    beyond = (r > radius) & (r < 3.5 * radius)
+    dipoles = [np.sum((r * one.full * core * weight)[inside]) for one in basis]
+    overlaps = [[np.sum(soft * one.pseudo * other.pseudo) for other in basis] for one in basis]
+    dual = sum(share * one.pseudo for share, one in zip(np.linalg.solve(overlaps, dipoles), basis, strict=True))
     ratios = []
     for above in np.arange(0.25, 4.6, 0.25):
         moved = re.sub(rf"^({label} \d 1 \S+) \S+", rf"\g<1> {level + above + 1e-6:.6f}", deck, flags=re.M)
-        full, pseudo, _ = p_orbitals(run(moved, name, program)[0])[-1]
-        amplitude = np.sum((full * pseudo * weight)[beyond]) / np.sum((pseudo**2 * weight)[beyond])
-        true = np.sum((r * full * core * weight)[inside]) / amplitude
-        ratios.append((float(above), float(np.sum(soft * dual * pseudo) / true) ** 2))
+        wave = read_orbitals(run(moved, name, program)[0], 1, name)[-1]
+        true = np.sum((r * wave.full * core * weight)[inside]) / wave.amplitude(r)
+        ratios.append((float(above), float(np.sum(soft * dual * wave.pseudo) / true) ** 2))
     return ratios
 
 
@@ -135,7 +125,7 @@ def check_heights(deck: Path, ground_state: str, program: str) -> None:
     far = f"{ratios[-1][1] - 1.0:+.0%} at {ratios[-1][0]:.2f} Ry"
     print(f"{deck.stem}: heights {worst - 1.0:+.1%} at worst ({above:.2f} Ry above the p level) up to {RANGE:g} Ry, {far}")
     if abs(worst - 1.0) > HEIGHTS:
-        raise SystemExit(f"{deck.name}: heights are off by {worst - 1.0:+.0%} {above:.2f} Ry above the p level; see the head of the script.")
+        raise SystemExit(f"{deck.name}: heights are off by {worst - 1.0:+.0%} {above:.2f} Ry above the p level; see the script's head.")
 
 
 def main() -> None:

@@ -88,6 +88,7 @@ def write_input(
     prefix: str,
     folder: str,
     restart: bool = False,
+    zero: float | None = None,
 ) -> str:
     """Input of xspectra.x for the dipole spectrum of a 1s level.
 
@@ -99,6 +100,7 @@ def write_input(
         prefix: of pw.x.
         folder: where pw.x left its results.
         restart: go on from `SAVE`.
+        zero: energy below which states are full and from which energies count, eV; what XSpectra takes for it if None.
     """
     low, high = parameters.energy_range
     lines = [
@@ -115,6 +117,7 @@ def write_input(
         f" x_save_file = '{SAVE}'",
         f" time_limit = {parameters.time_limit:.1f}",
         f" restart_mode = '{'restart' if restart else 'from_scratch'}'",
+        *([] if zero is None else [f" xe0 = {zero:.6f}"]),
         "/",
         "&plot",
         f" xnepoint = {parameters.points}",
