@@ -280,10 +280,10 @@ one point, the cutoff radius. The authors' second orbital has its node there, an
 {amplitudes}
 
 A height goes with the square. Ours have a radius (C 1.2 bohr, Si 1.6) at which neither orbital has a node, and the second orbital lies in
-the middle of the energies of a spectrum. `scripts/core_hole_pseudos.py` holds the heights that two orbitals give against those of the atom's
-own p waves, and refuses a deck that is off by more than 10 % within 3 Ry (41 eV) above the valence p level, around which the valence bands
-lie. It prints that ours are off by 3 % at most for C and by 9 % for Si; at 4.5 Ry C by 3 %, Si by 28 %. So it is the published heights,
-not ours, that are too high above the first peak, as far as the atom tells.
+the middle of the energies of a spectrum. `scripts/core_hole_pseudos.py` holds the heights that two orbitals give against those of the
+atom's own p waves, and refuses a deck that is off by more than 10 % within 3 Ry (41 eV) above the valence p level, around which the valence
+bands lie. It prints that ours are off by 3 % at most for C and by 9 % for Si; at 4.5 Ry C by 3 %, Si by 28 %. So it is the published
+heights, not ours, that are too high above the first peak, as far as the atom tells.
 
 ## Cells, and FEFF
 
