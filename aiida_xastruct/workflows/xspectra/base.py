@@ -10,6 +10,7 @@ from aiida import orm
 from aiida.engine import ExitCode, ProcessHandlerReport, process_handler, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
+from ...calculations.checks import refused_options
 from ...calculations.xspectra import XspectraCalculation
 from ...engine.xspectra.parameters import XspectraParameters
 from ..feff.base import MAX_WALLCLOCK
@@ -49,11 +50,15 @@ class XspectraBaseWorkChain(ProtocolRestartWorkChain):
             ValueError: for an unknown protocol or override, or a value that is unfit.
         """
         chosen, given = cls.choose_protocol(protocol, overrides)
+        XspectraParameters.from_dict(given.get("parameters", {}))
         merged = {**chosen, **given, "parameters": {**chosen["parameters"], **given.get("parameters", {})}}
-        XspectraParameters.from_dict(merged["parameters"])
+        if words := refused_options(XspectraCalculation, merged.get("options", {}), "options"):
+            raise ValueError(words)
         for name, value in merged.items():
             if name in ("description", "parameters", "options"):
                 continue
+            if name in ("max_wallclock_seconds", "max_iterations") and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} is {value!r}; give a whole number, 1 or more.")
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= 1e6:
                 raise ValueError(f"{name} is {value!r}; give a positive number.")
         if ("cutoff_wfc" in merged) != ("cutoff_rho" in merged):

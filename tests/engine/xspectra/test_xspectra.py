@@ -75,6 +75,8 @@ def test_input():
         ({"energy_range": [5.0, 50.0]}, "must hold 0"),
         ({"energy_range": [5.0]}, "two energies"),
         ({"iterations": "many"}, "iterations is 'many'"),
+        ({"points": 600.5}, "points is 600.5; give a whole number"),
+        ([1.0], "no mapping"),
     ],
 )
 def test_parameters_are_checked(values, message):

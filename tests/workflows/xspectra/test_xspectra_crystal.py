@@ -58,6 +58,9 @@ def code(aiida_code_installed):
         ({"absorber": "C", "overrides": {"image_distance": -1.0}}, "image_distance is -1.0"),
         ({"absorber": "C", "overrides": {"cutoff_wfc": 40.0}}, "give cutoff_wfc and cutoff_rho together"),
         ({"absorber": "C", "overrides": {"parameters": {"broadning": 1.0}}}, "did you mean 'broadening'"),
+        ({"absorber": "C", "overrides": {"parameters": [1.0]}}, "no mapping"),
+        ({"absorber": "C", "overrides": {"max_iterations": 2.5}}, "max_iterations is 2.5; give a whole number"),
+        ({"absorber": "C", "overrides": {"options": {"queue": "long"}}}, "options"),
     ],
 )
 def test_unfit_inputs_are_refused(code, diamond, inputs, message):
