@@ -196,6 +196,9 @@ def _published(result: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for name, title in ((THEIRS, "the authors'"), ("diamond, 8 atoms", "ours")):
+        if name not in result:
+            rows.append(f"| {title} | not run | | | | | |")
+            continue
         energy, mu = relative(result, name)
         found, own = peaks(energy, mu), float(mu[energy <= 35.0].max())
         for place, height in theirs:

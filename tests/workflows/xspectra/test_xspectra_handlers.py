@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import ExitCode
@@ -46,8 +47,8 @@ def finish(process: XspectraBaseWorkChain, code: ExitCode, unconverged: int = 0)
 
     def outputs(node: orm.CalcJobNode) -> dict[str, orm.Data]:
         curve = orm.XyData()
-        curve.set_x([0.0, 1.0], "energy", "eV")
-        curve.set_y([0.0, 1.0], "sigma", "n/a")
+        curve.set_x(np.array([0.0, 1.0]), "energy", "eV")
+        curve.set_y(np.array([0.0, 1.0]), "sigma", "n/a")
         folder = orm.RemoteData(computer=process.inputs.xspectra.parent_folder.computer, remote_path=f"/tmp/{node.pk}")
         return {"remote_folder": folder, "spectrum": curve, "output_parameters": orm.Dict({"unconverged": unconverged})}
 
