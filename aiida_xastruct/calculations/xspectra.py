@@ -63,6 +63,10 @@ class XspectraCalculation(RecoveringCalcJob):
             "parameters", valid_type=orm.Dict, required=False, serializer=orm.to_aiida_type, validator=_check_parameters,
             help="Fields of `aiida_xastruct.engine.xspectra.parameters.XspectraParameters`.",
         )  # fmt: skip
+        spec.input(
+            "zero", valid_type=orm.Float, required=False, serializer=orm.to_aiida_type,
+            help="Fermi level of a metal, eV; XSpectra finds the highest full level itself where there is a gap.",
+        )  # fmt: skip
         spec.input("previous", valid_type=orm.RemoteData, required=False, help="Folder of a run that ended in time, to go on from.")
         options = spec.inputs["metadata"]["options"]
         options["parser_name"].default = "xastruct.xspectra"
@@ -100,7 +104,7 @@ class XspectraCalculation(RecoveringCalcJob):
             core = core_wavefunction(pseudo.get_content(), "1s", pseudo.filename)
             text = write_input(
                 XspectraParameters.from_dict(given), self.inputs.polarisation.get_list(), self.inputs.species.value, points, PREFIX, FOLDER,
-                "previous" in self.inputs,
+                "previous" in self.inputs, self.inputs.zero.value if "zero" in self.inputs else None,
             )  # fmt: skip
         except (XastructError, AttributeError) as error:
             raise InputValidationError(str(error)) from error

@@ -95,9 +95,16 @@ def _show(family: CoreHolePseudoFamily, as_json: bool) -> None:
     said |= {"description": family.description, "content hash": family.content_hash}
     holes, stringencies = family.core_holes, family.get_cutoff_stringencies()
     cutoffs, unit = (family.get_cutoffs(), family.get_cutoffs_unit()) if stringencies else ({}, "")
-    columns = ("element", "ground state", "core hole", "cutoff", "unit")
+    columns = ("element", "ground state", "core hole", "amplitudes", "cutoff", "unit")
     rows = [
-        (element, node.pk, holes[element].pk if element in holes else None, cutoffs.get(element, {}).get("cutoff_wfc"), unit)
+        (
+            element,
+            node.pk,
+            holes[element].pk if element in holes else None,
+            " ".join(f"{value:.2f}" for value in family.amplitudes(element)) if element in holes else None,
+            cutoffs.get(element, {}).get("cutoff_wfc"),
+            unit,
+        )
         for element, node in sorted(family.pseudos.items())
     ]
     if as_json:

@@ -19,7 +19,7 @@ from ..data.core_hole import CoreHoleUpfData
 from ..engine.content import combine, hash_stream
 from ..engine.errors import PseudoError
 from ..engine.xspectra.files import CORE_HOLE, GROUND_STATE, MANIFEST, PseudoFiles, read_files
-from ..engine.xspectra.upf import Upf, read_upf
+from ..engine.xspectra.upf import Upf, read_mesh, read_orbitals, read_upf
 
 
 class CoreHolePair(NamedTuple):
@@ -127,6 +127,18 @@ class CoreHolePseudoFamily(RecommendedCutoffMixin, PseudoPotentialFamily):  # ty
         """Pseudopotentials with the hole, by element."""
         return {node.element: node for node in self.nodes if isinstance(node, CoreHoleUpfData)}
 
+    def amplitudes(self, absorber: str) -> list[float]:
+        """Of the orbitals that a matrix element of the absorber is made of, see `engine.xspectra.upf.Orbital.amplitude`.
+
+        Raises:
+            PseudoError: if the family has no hole in it, or its file is damaged.
+        """
+        if (node := self.core_holes.get(absorber)) is None:
+            raise PseudoError(f"the family {self.label!r} has no core hole in {absorber}.")
+        text = node.get_content()
+        radius = read_mesh(text, node.filename)
+        return [one.amplitude(radius) for one in read_orbitals(text, _final(self.core_level), node.filename)]
+
     def update_pseudo_type(self) -> None:
         """Of two types by nature; what aiida-pseudo notes here holds for one."""
 
@@ -203,6 +215,11 @@ def _text(content: bytes, name: str) -> str:
         raise PseudoError(f"{name} is no text; give pseudopotentials in UPF format.") from error
 
 
+def _final(level: str) -> int:
+    """Angular momentum that a dipole transition from a level leads to."""
+    return "spdf".index(level[1]) + 1
+
+
 def _half(hole: bool) -> str:
     return "core-hole" if hole else "ground-state"
 
@@ -249,7 +266,7 @@ def _check_hole(name: str, facts: Upf, ground: Upf | None, level: str) -> None:
     if level not in ground.core_levels:
         has = ", ".join(ground.core_levels) or "none"
         raise PseudoError(f"the ground state of {facts.element} holds no core orbital {level} (it has {has}); generate it with GIPAW.")
-    final = "spdf".index(level[1]) + 1
+    final = _final(level)
     if final not in facts.projectors:
         raise PseudoError(f"{name} reconstructs no orbital of angular momentum {final}, the final state of {level}; generate it with one.")
     if facts.holes and facts.holes != (level,):

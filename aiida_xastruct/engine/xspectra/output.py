@@ -16,7 +16,7 @@ from .parameters import OUTPUT, SPECTRUM
 _VERSION = re.compile(r"Program XSpectra v\.(\S+)")
 
 _NUMBERS = {
-    "zero_ev": r"energy-zero of the spectrum \[eV\]:\s*(-?[\d.]+)",
+    "zero_ev": r"(?:energy-zero of the spectrum|xe0) \[eV\]:\s*(-?[\d.]+)",
     "highest_occupied_ev": r"ehomo \[eV\]:\s*(-?[\d.]+)",
     "lowest_empty_ev": r"elumo \[eV\]:\s*(-?[\d.]+)",
     "fermi_ev": r"^\s*ef\s+\[eV\]:\s*(-?[\d.]+)",

@@ -52,8 +52,10 @@ class XspectraParameters:
         )
         for name, smallest, largest in bounds:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not smallest <= value <= largest:
-                raise PseudoError(f"{name} is {value!r}; give a number from {smallest:g} to {largest:g}.")
+            whole = name in ("points", "iterations", "check_every")
+            number = isinstance(value, int) or (isinstance(value, float) and not whole)
+            if isinstance(value, bool) or not number or not smallest <= value <= largest:
+                raise PseudoError(f"{name} is {value!r}; give a {'whole ' * whole}number from {smallest:g} to {largest:g}.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> XspectraParameters:
@@ -62,14 +64,13 @@ class XspectraParameters:
         Raises:
             PseudoError: for an unknown name, with the nearest known one, or a wrong value.
         """
-        given = dict(values)
-        if "energy_range" in given:
+        if isinstance(values, Mapping) and "energy_range" in values:
             try:
-                low, high = given["energy_range"]
-                given["energy_range"] = (float(low), float(high))
+                low, high = values["energy_range"]
+                values = {**values, "energy_range": (float(low), float(high))}
             except (TypeError, ValueError) as error:
-                raise PseudoError(f"energy_range is {given['energy_range']!r}; give two energies in eV.") from error
-        return from_plain(cls, given, "parameter of XSpectra", PseudoError)
+                raise PseudoError(f"energy_range is {values['energy_range']!r}; give two energies in eV.") from error
+        return from_plain(cls, values, "parameter of XSpectra", PseudoError)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `from_dict` takes them."""
@@ -88,6 +89,7 @@ def write_input(
     prefix: str,
     folder: str,
     restart: bool = False,
+    zero: float | None = None,
 ) -> str:
     """Input of xspectra.x for the dipole spectrum of a 1s level.
 
@@ -99,6 +101,7 @@ def write_input(
         prefix: of pw.x.
         folder: where pw.x left its results.
         restart: go on from `SAVE`.
+        zero: energy below which states are full and from which energies count, eV; what XSpectra takes for it if None.
     """
     low, high = parameters.energy_range
     lines = [
@@ -115,6 +118,7 @@ def write_input(
         f" x_save_file = '{SAVE}'",
         f" time_limit = {parameters.time_limit:.1f}",
         f" restart_mode = '{'restart' if restart else 'from_scratch'}'",
+        *([] if zero is None else [f" xe0 = {zero:.6f}"]),
         "/",
         "&plot",
         f" xnepoint = {parameters.points}",

@@ -13,9 +13,26 @@ from ..errors import SpectrumError
 from ..spectrum import FloatArray, Spectrum, smooth_background, tabulated_edge
 
 
+def fermi_level(bands: FloatArray, electrons: float, fermi: float) -> float | None:
+    """The Fermi level of a metal, None where there is a gap.
+
+    XSpectra has to be told it: it counts from the highest level of the last band that electrons fill, as if there were a gap, and cuts off
+    what lies below. In a metal that is above the Fermi level.
+
+    Args:
+        bands: (k, bands) eigenvalues of paired spins, eV.
+        electrons: in the cell.
+        fermi: Fermi level of pw.x, eV.
+    """
+    full = round(electrons) // 2
+    gap = round(electrons) % 2 == 0 and full < bands.shape[1] and bands[:, full - 1].max() < bands[:, full].min()
+    return None if gap else fermi
+
+
 def lowest_empty(facts: dict[str, Any]) -> float:
     """Energy in eV of the lowest empty level, on the scale of pw.x's eigenvalues: where absorption begins; the Fermi level of a metal."""
-    return float(facts.get("lowest_empty_ev", facts["zero_ev"]))
+    zero = float(facts["zero_ev"])
+    return max(zero, float(facts.get("lowest_empty_ev", zero)))
 
 
 def threshold(total_energy: float, facts: dict[str, Any]) -> float:

@@ -43,6 +43,30 @@ class Upf:
     holes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Orbital:
+    """An orbital of the reconstruction, times the radius.
+
+    Attributes:
+        cutoff: radius beyond which both are to be alike, bohr.
+        full: (n,) of all electrons.
+        pseudo: (n,) of the pseudopotential.
+    """
+
+    cutoff: float
+    full: FloatArray
+    pseudo: FloatArray
+
+    def amplitude(self, radius: FloatArray) -> float:
+        """Amplitude of `full` over that of `pseudo` beyond the cutoff, which is to be 1: intensities go with its square.
+
+        ld1.x makes both equal at the cutoff itself. Where an orbital has a node there, they are not beyond it.
+        """
+        beyond = (radius > self.cutoff) & (radius < 3.5 * self.cutoff)
+        weight = np.gradient(radius) * beyond
+        return float(np.sum(weight * self.full * self.pseudo) / np.sum(weight * self.pseudo**2))
+
+
 def read_upf(text: str, name: str) -> Upf:
     """Facts of a pseudopotential, from version 1 or 2 of the format. Nothing in it is parsed as XML, which many are not.
 
@@ -89,17 +113,52 @@ def core_wavefunction(text: str, level: str, name: str) -> str:
     Raises:
         PseudoError: if it holds no such orbital.
     """
-    mesh = re.search(r"<PP_R\b[^>]*>(.*?)</PP_R>", text, re.DOTALL)
     found = dict(_core_orbitals(text)).get(level)
-    if mesh is None or found is None:
+    if found is None:
         raise PseudoError(f"{name} holds no core orbital {level}; generate it with GIPAW reconstruction.")
-    radius, orbital = _numbers(mesh[1], name), _numbers(found, name)
+    radius, orbital = read_mesh(text, name), _numbers(found, name)
     if radius.shape != orbital.shape or len(radius) < 10:
         raise PseudoError(f"the core orbital {level} of {name} has {len(orbital)} points and its mesh {len(radius)}; get the file again.")
     number, momentum = int(level[0]), "spdf".index(level[1])
     lines = [f"# number of core states 1 =  {number} {momentum};"]
     lines += [f"{r:.12E} {value:.12E}" for r, value in zip(radius, orbital, strict=True)]
     return "\n".join(lines) + "\n"
+
+
+def read_mesh(text: str, name: str) -> FloatArray:
+    """Radii of a pseudopotential's points, bohr.
+
+    Raises:
+        PseudoError: if it has none.
+    """
+    found = re.search(r"<PP_R\b[^>]*>(.*?)</PP_R>", text, re.DOTALL)
+    if found is None:
+        raise PseudoError(f"{name} has no mesh <PP_R>; get the file again.")
+    return _numbers(found[1], name)
+
+
+def read_orbitals(text: str, momentum: int, name: str) -> list[Orbital]:
+    """Orbitals of the reconstruction of one angular momentum, in the order of the file.
+
+    Raises:
+        PseudoError: if one is no list of numbers, as many as the mesh has.
+    """
+    second = re.findall(
+        rf'<PP_GIPAW_ORBITAL\.\d+\b[^>]*?\bl="\s*{momentum}\s*"[^>]*?\bcutoff_radius="\s*([^"]+)"[^>]*>\s*<PP_GIPAW_WFS_AE\b[^>]*>([^<]*)<'
+        r"/PP_GIPAW_WFS_AE>\s*<PP_GIPAW_WFS_PS\b[^>]*>([^<]*)<",
+        text,
+    )
+    first = re.findall(
+        rf"<PP_GIPAW_AE_ORBITAL>\s*\n\s*\w+\s+{momentum}\s*\n([^<]*)</PP_GIPAW_AE_ORBITAL>\s*"
+        r"<PP_GIPAW_PS_ORBITAL>\s*\n\s*(\S+)[^\n]*\n([^<]*)<",
+        text,
+    )
+    found = [*second, *((cutoff, full, pseudo) for full, cutoff, pseudo in first)]
+    made = [Orbital(float(_numbers(cutoff, name)[0]), _numbers(full, name), _numbers(pseudo, name)) for cutoff, full, pseudo in found]
+    points = len(read_mesh(text, name))
+    if any(len(one.full) != points or len(one.pseudo) != points for one in made):
+        raise PseudoError(f"the orbitals of {name} have other than the {points} points of its mesh; get the file again.")
+    return made
 
 
 def _numbers(text: str, name: str) -> FloatArray:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ProcessHandlerReport, process_handler, while_
+from aiida.engine import ExitCode, ProcessHandlerReport, process_handler, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
+from ...calculations.checks import refused_options
 from ...calculations.xspectra import XspectraCalculation
 from ...engine.xspectra.parameters import XspectraParameters
 from ..feff.base import MAX_WALLCLOCK
@@ -49,11 +50,15 @@ class XspectraBaseWorkChain(ProtocolRestartWorkChain):
             ValueError: for an unknown protocol or override, or a value that is unfit.
         """
         chosen, given = cls.choose_protocol(protocol, overrides)
+        XspectraParameters.from_dict(given.get("parameters", {}))
         merged = {**chosen, **given, "parameters": {**chosen["parameters"], **given.get("parameters", {})}}
-        XspectraParameters.from_dict(merged["parameters"])
+        if words := refused_options(XspectraCalculation, merged.get("options", {}), "options"):
+            raise ValueError(words)
         for name, value in merged.items():
             if name in ("description", "parameters", "options"):
                 continue
+            if name in ("max_wallclock_seconds", "max_iterations") and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} is {value!r}; give a whole number, 1 or more.")
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= 1e6:
                 raise ValueError(f"{name} is {value!r}; give a positive number.")
         if ("cutoff_wfc" in merged) != ("cutoff_rho" in merged):
@@ -74,6 +79,7 @@ class XspectraBaseWorkChain(ProtocolRestartWorkChain):
         """Take the inputs, with a limit of time below that of the job."""
         super().setup()
         self.ctx.inputs = self.exposed_inputs(XspectraCalculation, namespace="xspectra")
+        self.ctx.unconverged = 0
         seconds = self.ctx.inputs["metadata"]["options"].get("max_wallclock_seconds")
         if seconds and "time_limit" not in self._parameters():
             self._set(time_limit=TIME_LIMIT * float(seconds))
@@ -86,7 +92,8 @@ class XspectraBaseWorkChain(ProtocolRestartWorkChain):
 
     @process_handler(priority=560, exit_codes=_CODES.ERROR_TIME_LIMIT)
     def handle_time_limit(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """It ended in time: go on from what it left."""
+        """It ended in time: go on from what it left. The next run does not say which k points of this one did not converge."""
+        self.ctx.unconverged += node.outputs.output_parameters["unconverged"]
         self.ctx.inputs["previous"] = node.outputs.remote_folder
         return self._again(node, "from where it was")
 
@@ -96,21 +103,22 @@ class XspectraBaseWorkChain(ProtocolRestartWorkChain):
         options = self.ctx.inputs["metadata"]["options"]
         seconds = min(2 * int(options.get("max_wallclock_seconds", 3600)), MAX_WALLCLOCK)
         options["max_wallclock_seconds"] = seconds
-        self.ctx.inputs.pop("previous", None)
         self._set(time_limit=TIME_LIMIT * seconds)
-        return self._again(node, f"from the start with {seconds} s")
+        return self._from_the_start(node, f"with {seconds} s")
 
-    @process_handler(priority=540, exit_codes=_CODES.WARNING_LANCZOS_NOT_CONVERGED)
-    def handle_not_converged(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+    @process_handler(priority=540, exit_codes=[_CODES.WARNING_LANCZOS_NOT_CONVERGED, ExitCode(0)])
+    def handle_not_converged(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
         """Three times the Lanczos vectors, once; then keep the spectrum and say so."""
+        if node.exit_status == 0 and not self.ctx.unconverged:
+            return None
         if self._count("lanczos") == 1:
             iterations = 3 * XspectraParameters.from_dict(self._parameters()).iterations
             self._set(iterations=iterations)
-            self.ctx.inputs.pop("previous", None)
-            return self._again(node, f"with iterations = {iterations}")
+            return self._from_the_start(node, f"with iterations = {iterations}")
         self.ctx.is_finished = True
         self._attach_outputs(node)
-        return ProcessHandlerReport(True, self.exit_codes.WARNING_NOT_CONVERGED.format(reason=node.exit_message or ""))
+        reason = node.exit_message or f"{self.ctx.unconverged} k points of an earlier part of it did not."
+        return ProcessHandlerReport(True, self.exit_codes.WARNING_NOT_CONVERGED.format(reason=reason))
 
     def _parameters(self) -> dict[str, object]:
         """Current parameters, without their defaults."""
@@ -118,6 +126,12 @@ class XspectraBaseWorkChain(ProtocolRestartWorkChain):
 
     def _set(self, **changes: object) -> None:
         self.ctx.inputs["parameters"] = orm.Dict({**self._parameters(), **changes})
+
+    def _from_the_start(self, node: orm.CalcJobNode, how: str) -> ProcessHandlerReport:
+        """Run again, without what an earlier run left."""
+        self.ctx.inputs.pop("previous", None)
+        self.ctx.unconverged = 0
+        return self._again(node, f"from the start {how}")
 
     def _again(self, node: orm.CalcJobNode, how: str) -> ProcessHandlerReport:
         """Run again."""

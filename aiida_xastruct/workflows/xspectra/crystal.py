@@ -256,18 +256,22 @@ class XspectraCrystalWorkChain(WorkChain):
             cell = self.ctx.cells[_name(site)]
             for number, direction in enumerate(cell["cell"]["polarisations"]):
                 label = f"{_name(site)}_polarisation_{number}"
-                builder = self._xspectra(cell["structure"], self.ctx[f"{_name(site)}_scf"].outputs.remote_folder, direction)
+                builder = self._xspectra(cell["structure"], self.ctx[f"{_name(site)}_scf"].outputs, direction)
                 builder.metadata.call_link_label = label
                 running[label] = self.submit(builder)
         return ToContext(**running)
 
-    def _xspectra(self, supercell: orm.StructureData, folder: orm.RemoteData, direction: list[float]) -> ProcessBuilder:
+    def _xspectra(self, supercell: orm.StructureData, scf: Any, direction: list[float]) -> ProcessBuilder:
+        from ...engine.xspectra.site import fermi_level
         from ...engine.xspectra.supercell import mesh
 
-        settings = self.ctx.settings
+        settings, found = self.ctx.settings, scf.output_parameters.get_dict()
         builder = XspectraBaseWorkChain.get_builder()
         job = builder.xspectra
-        job.code, job.parent_folder, job.ground_state = self.inputs.xspectra_code, folder, self.ctx.ground_state
+        job.code, job.parent_folder, job.ground_state = self.inputs.xspectra_code, scf.remote_folder, self.ctx.ground_state
+        zero = fermi_level(scf.output_band.get_bands(), found["number_of_electrons"], found["fermi_energy"])
+        if zero is not None:
+            job.zero = orm.Float(zero)
         job.polarisation = orm.List(direction)
         job.species = orm.Int(sorted(supercell.get_kind_names()).index(hole_kind(self.ctx.absorber)) + 1)
         job.parameters = orm.Dict(settings["parameters"])

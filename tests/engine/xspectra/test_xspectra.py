@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 from aiida_xastruct.engine.errors import PseudoError, SpectrumError, StructureError
 from aiida_xastruct.engine.xspectra.output import judge
 from aiida_xastruct.engine.xspectra.parameters import XspectraParameters, write_input
-from aiida_xastruct.engine.xspectra.site import lowest_empty, site_spectrum, threshold
+from aiida_xastruct.engine.xspectra.site import fermi_level, lowest_empty, site_spectrum, threshold
 from aiida_xastruct.engine.xspectra.supercell import image_distance, mesh, polarisations, supercell
 
 #: Runs of xspectra.x 6.7 on diamond with a hole, 8 atoms; lines of the log that are read, every fourth energy.
@@ -60,7 +60,10 @@ def test_input():
     text = write_input(XspectraParameters(paw_radius=3.2, time_limit=60.0), (0.0, 0.0, 1.0), 2, [2, 2, 1], "aiida", "./out/", restart=True)
     for line in ("xiabs = 2", "xepsilon(3) = 1.0", "restart_mode = 'restart'", "r_paw(1) = 3.2", "time_limit = 60.0", "2 2 1 1 1 1"):
         assert line in text
-    assert "r_paw" not in write_input(XspectraParameters(), (1, 0, 0), 1, [1, 1, 1], "aiida", "./out/")
+    plain = write_input(XspectraParameters(), (1, 0, 0), 1, [1, 1, 1], "aiida", "./out/")
+    assert "r_paw" not in plain
+    assert "xe0" not in plain
+    assert " xe0 = 7.5" in write_input(XspectraParameters(), (1, 0, 0), 1, [1, 1, 1], "aiida", "./out/", zero=7.5)
     assert XspectraParameters.from_dict(XspectraParameters().to_dict()) == XspectraParameters()
 
 
@@ -72,6 +75,8 @@ def test_input():
         ({"energy_range": [5.0, 50.0]}, "must hold 0"),
         ({"energy_range": [5.0]}, "two energies"),
         ({"iterations": "many"}, "iterations is 'many'"),
+        ({"points": 600.5}, "points is 600.5; give a whole number"),
+        ([1.0], "no mapping"),
     ],
 )
 def test_parameters_are_checked(values, message):
@@ -87,6 +92,32 @@ def test_a_good_run():
     assert threshold(-100.0, found.facts) == pytest.approx(-83.0066)
     assert found.energy[0] == -10.0
     assert found.energy[-1] == pytest.approx(50.0, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("bands", "electrons", "zero"),
+    [
+        ([[1.0, 5.0, 9.0], [2.0, 6.0, 9.0]], 2.0, None),
+        ([[1.0, 5.0, 9.0], [2.0, 6.0, 9.0]], 4.0, None),
+        ([[1.0, 5.0, 9.0], [5.5, 6.0, 9.0]], 2.0, 5.2),
+        ([[1.0, 5.0, 9.0], [2.0, 6.0, 9.0]], 3.0, 5.2),
+        ([[1.0, 5.0, 9.0], [2.0, 6.0, 9.0]], 6.0, 5.2),
+    ],
+    ids=["gap", "second gap", "bands overlap", "odd", "no empty band"],
+)
+def test_a_metal_is_told_its_fermi_level(bands, electrons, zero):
+    assert fermi_level(np.array(bands), electrons, 5.2) == zero
+
+
+def test_energies_of_a_metal_count_from_its_fermi_level(tmp_path):
+    """The last full band reaches above the first empty one, and XSpectra was told where to count from."""
+    shutil.copytree(RUNS / "well", tmp_path / "run")
+    log = tmp_path / "run" / "xspectra.out"
+    text = log.read_text()
+    assert "energy-zero of the spectrum [eV]:" in text
+    log.write_text(text.replace("energy-zero of the spectrum [eV]:", "xe0 [eV]:").replace("12.8403", "18.0000"))
+    facts = judge(tmp_path / "run").facts
+    assert (facts["zero_ev"], facts["lowest_empty_ev"], lowest_empty(facts)) == (18.0, 16.9934, 18.0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
@@ -57,6 +58,9 @@ def code(aiida_code_installed):
         ({"absorber": "C", "overrides": {"image_distance": -1.0}}, "image_distance is -1.0"),
         ({"absorber": "C", "overrides": {"cutoff_wfc": 40.0}}, "give cutoff_wfc and cutoff_rho together"),
         ({"absorber": "C", "overrides": {"parameters": {"broadning": 1.0}}}, "did you mean 'broadening'"),
+        ({"absorber": "C", "overrides": {"parameters": [1.0]}}, "no mapping"),
+        ({"absorber": "C", "overrides": {"max_iterations": 2.5}}, "max_iterations is 2.5; give a whole number"),
+        ({"absorber": "C", "overrides": {"options": {"queue": "long"}}}, "options"),
     ],
 )
 def test_unfit_inputs_are_refused(code, diamond, inputs, message):
@@ -132,6 +136,24 @@ def test_a_real_run(diamond):
     (scf,) = [child for child in node.called_descendants if child.process_type == "aiida.calculations:quantumespresso.pw"]
     assert scf.inputs.pseudos.C1.core_level == "1s"
     assert scf.inputs.parameters["SYSTEM"]["tot_charge"] == 1.0
+
+
+@needs_programs
+def test_a_metal_counts_from_the_fermi_level_of_pw():
+    """Silicon, closely packed: its bands overlap, so XSpectra's own guess would be the top of a band that reaches above the Fermi level."""
+    CoreHolePseudoFamily.install(ARCHIVE, "pbe")
+    metal = orm.StructureData(pymatgen=Structure(3.85 / 2 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]), ["Si"], [[0.0, 0.0, 0.0]]))
+    results, node = run_get_node(
+        XspectraCrystalWorkChain.get_builder_from_protocol(
+            quantum_espresso_code("pw.x"), quantum_espresso_code("xspectra.x"), metal, "Si", overrides={**TINY, "kpoints_spacing": 0.8}
+        )
+    )
+    assert node.is_finished_ok, (node.exit_status, node.exit_message)
+    (scf,) = [child for child in node.called_descendants if child.process_type == "aiida.calculations:quantumespresso.pw"]
+    levels = results["output_parameters"]["site_0"]
+    assert levels["zero_ev"] == pytest.approx(scf.outputs.output_parameters["fermi_energy"], abs=1e-3)
+    assert levels["highest_occupied_ev"] > levels["zero_ev"]
+    assert levels["highest_occupied_ev"] > levels["lowest_empty_ev"]
 
 
 @needs_programs
