@@ -300,10 +300,10 @@ empty level lies at the tabulated edge. Flat mu is divided by its last 10 eV, wh
 
 ## What is converged and what is not
 
-The Lanczos chain is (error below 0.001). For the size of the cell see R2 between two sizes, where they were run. A broadening of 0.8 eV at all energies
-leaves peaks far above the edge sharper than they are in nature, where the electron's lifetime broadens them; FEFF has that. Spectra are
-normalised over their last 10 eV, 50 eV above the edge, where oscillations remain; the height of the first peak hangs on that. There is no
-measured spectrum of C or Si K among the data that this project has, so nothing here says which of the two is nearer to nature.
+The Lanczos chain is (error below 0.001). For the size of the cell see R2 between two sizes, where they were run. A broadening of 0.8 eV
+at all energies leaves peaks far above the edge sharper than they are in nature, where the electron's lifetime broadens them; FEFF has that.
+Spectra are normalised over their last 10 eV, 50 eV above the edge, where oscillations remain; the height of the first peak hangs on that.
+There is no measured spectrum of C or Si K among the data that this project has, so nothing here says which of the two is nearer to nature.
 """
 
 

@@ -17,7 +17,7 @@ def fermi_level(bands: FloatArray, electrons: float, fermi: float) -> float | No
     """The Fermi level of a metal, None where there is a gap.
 
     XSpectra has to be told it: it counts from the highest level of the last band that electrons fill, as if there were a gap, and cuts off
-    what lies below. In a metal that is above the Fermi level.
+    what lies below. In a metal that is another energy.
 
     Args:
         bands: (k, bands) eigenvalues of paired spins, eV.
