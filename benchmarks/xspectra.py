@@ -276,22 +276,23 @@ not of diamond.
 
 {published}
 
-With the authors' pseudopotentials the chain of programs gives their spectrum. Ours give the energies but other heights, and what differs is
-one orbital. XSpectra makes every matrix element of two reconstructed p orbitals, and `ld1.x` scales each of them to its pseudo orbital at
-one point, the cutoff radius. The authors' second orbital has its node there, and came out too large:
+With the authors' pseudopotentials the chain of programs gives their spectrum (the last peak is a plateau of 1 eV). Ours differ by what the
+two sets differ in: the radius, the cutoff, and the second orbital of the reconstruction. XSpectra makes every matrix element of two p
+orbitals, and `ld1.x` scales each of them to its pseudo orbital at one point, the cutoff radius. The authors' second orbital has a node next
+to it, and came out too large:
 
 {amplitudes}
 
 A height goes with the square. Ours have a radius (C 1.2 bohr, Si 1.6) at which neither orbital has a node, and the second orbital lies in
 the middle of the energies of a spectrum. `scripts/core_hole_pseudos.py` holds the heights that two orbitals give against those of the
 atom's own p waves, and refuses a deck that is off by more than 10 % within 3 Ry (41 eV) above the valence p level, around which the valence
-bands lie. It prints that ours are off by 3 % at most for C and by 9 % for Si; at 4.5 Ry C by 3 %, Si by 28 %. So it is the published
-heights, not ours, that are too high above the first peak, as far as the atom tells.
+bands lie. It prints that ours are off by 3 % at most for C and by 9 % for Si; at 4.5 Ry C by 3 %, Si by 28 %. The decks before these had
+the second orbital at 0.1 Ry with a radius of 1.5 bohr, just beyond its node: 59 % too low at 3 Ry, and so the script refuses them.
 
 ## Cells, and FEFF
 
 R2 of flat mu from -10 to 50 eV around E0 of the second, after the shift that brings them closest. E0 of XSpectra is nominal: its lowest
-empty level lies at the tabulated edge.
+empty level lies at the tabulated edge. Flat mu is divided by its last 10 eV, where two sets of pseudopotentials differ most.
 
 {pairs}
 
@@ -299,10 +300,10 @@ empty level lies at the tabulated edge.
 
 ## What is converged and what is not
 
-The Lanczos chain is (error below 0.001). The size of the cell is not: see R2 between two sizes. A broadening of 0.8 eV at all energies
-leaves peaks far above the edge sharper than they are in nature, where the electron's lifetime broadens them; FEFF has that. Spectra are
-normalised over their last 10 eV, 50 eV above the edge, where oscillations remain; the height of the first peak hangs on that. There is no
-measured spectrum of C or Si K among the data that this project has, so nothing here says which of the two is nearer to nature.
+The Lanczos chain is (error below 0.001). For the size of the cell see R2 between two sizes, where they were run. A broadening of 0.8 eV
+at all energies leaves peaks far above the edge sharper than they are in nature, where the electron's lifetime broadens them; FEFF has that.
+Spectra are normalised over their last 10 eV, 50 eV above the edge, where oscillations remain; the height of the first peak hangs on that.
+There is no measured spectrum of C or Si K among the data that this project has, so nothing here says which of the two is nearer to nature.
 """
 
 

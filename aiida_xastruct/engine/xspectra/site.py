@@ -16,8 +16,8 @@ from ..spectrum import FloatArray, Spectrum, smooth_background, tabulated_edge
 def fermi_level(bands: FloatArray, electrons: float, fermi: float) -> float | None:
     """The Fermi level of a metal, None where there is a gap.
 
-    XSpectra has to be told it: it counts from the highest level of the last band that electrons fill, as if there were a gap, and cuts off
-    what lies below. In a metal that is above the Fermi level.
+    XSpectra is told it: of itself it counts from the highest level that it takes for full, as if there were a gap, and cuts off what lies
+    below. In a metal that is another energy, and which one depends on its version.
 
     Args:
         bands: (k, bands) eigenvalues of paired spins, eV.
