@@ -4,8 +4,9 @@
     python benchmarks/foils.py --table foils.json > docs/reference/foils.md
 
 Each foil file of `xasref` is read and processed with the default parameters (`engine.processing`), and the family is asked by its EXAFS,
-its XANES and both. The crystal is the median of the AMCSD's entries of the metal at ambient conditions (`benchmarks/measured.py`). Nothing
-is chosen by these spectra. A foil passes if the metal itself, and nothing else, is named, and the mean distance is within 0.05 angstrom.
+its XANES and both. The crystal is the median of the AMCSD's entries of the metal at ambient conditions (`benchmarks/measured.py`). No model
+is chosen by these spectra; `benchmarks/measured.py` says what was thought of by them. A foil passes if the metal itself, and nothing
+else, is named, and the mean distance is within 0.05 angstrom.
 """
 
 from __future__ import annotations
