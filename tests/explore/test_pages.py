@@ -155,6 +155,7 @@ def test_a_crystal_is_asked_about_by_keys_alone(page: Any, server: Server, rocks
     page.locator("[aria-label='Strain of the cell (%)'][aria-valuenow='-0.1']").wait_for(timeout=PATIENCE)
     tab_to(page, "Move an atom")
     page.keyboard.press("Enter")
+    page.locator("[aria-label='x (angstrom)']").wait_for(timeout=PATIENCE)  # until then Tab passes it by
     tab_to(page, "x (angstrom)")
     page.keyboard.press("ArrowRight")
     moved = "() => Math.abs(document.querySelector('[aria-label=\"x (angstrom)\"]').getAttribute('aria-valuenow') - 0.01) < 1e-6"
