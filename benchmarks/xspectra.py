@@ -142,19 +142,19 @@ def main() -> None:
         with gzip.open(shipped, "rt") as stream:
             table = np.loadtxt(stream, comments="#")
         result["example"] = {"energy": table[:, 0].tolist(), "sigma": table[:, 1].tolist()}
-        result["amplitudes"] = amplitudes()
+        result["amplitudes"] = p_amplitudes()
         file.write_text(json.dumps(result))
 
 
-def amplitudes() -> dict[str, list[float]]:
+def p_amplitudes() -> dict[str, list[float]]:
     """Of the p orbitals of the pseudopotentials with a hole, see `engine.xspectra.upf.Orbital.amplitude`."""
     from aiida_xastruct.engine.xspectra.files import read_files
-    from aiida_xastruct.engine.xspectra.upf import read_mesh, read_orbitals
+    from aiida_xastruct.engine.xspectra.upf import amplitudes
 
     ours = read_files(ROOT / "examples" / "data" / "core_hole.tar.gz").core_hole
     texts = {f"ours, {name.partition('.')[0]}": content.decode() for name, content in ours.items()}
     texts["XSpectra's authors, C"] = gzip.decompress((EXAMPLE / "pseudo" / SHIPPED["core_hole/C.UPF"]).read_bytes()).decode()
-    return {name: [one.amplitude(read_mesh(text, name)) for one in read_orbitals(text, 1, name)] for name, text in texts.items()}
+    return {name: amplitudes(text, 1, name) for name, text in texts.items()}
 
 
 def spectrum_of(result: dict[str, Any], name: str) -> Spectrum:
@@ -287,7 +287,7 @@ A height goes with the square. Ours have a radius (C 1.2 bohr, Si 1.6) at which 
 the middle of the energies of a spectrum. `scripts/core_hole_pseudos.py` holds the heights that two orbitals give against those of the
 atom's own p waves, and refuses a deck that is off by more than 10 % within 3 Ry (41 eV) above the valence p level, around which the valence
 bands lie. It prints that ours are off by 3 % at most for C and by 9 % for Si; at 4.5 Ry C by 3 %, Si by 28 %. The decks before these had
-the second orbital at 0.1 Ry with a radius of 1.5 bohr, just beyond its node: 59 % too low at 3 Ry, and so the script refuses them.
+the second orbital at 0.1 Ry with a radius of 1.5 bohr, just beyond its node, and the script refuses them.
 
 ## Cells, and FEFF
 

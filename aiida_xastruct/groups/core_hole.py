@@ -19,7 +19,7 @@ from ..data.core_hole import CoreHoleUpfData
 from ..engine.content import combine, hash_stream
 from ..engine.errors import PseudoError
 from ..engine.xspectra.files import CORE_HOLE, GROUND_STATE, MANIFEST, PseudoFiles, read_files
-from ..engine.xspectra.upf import Upf, read_mesh, read_orbitals, read_upf
+from ..engine.xspectra.upf import Upf, amplitudes, read_upf
 
 
 class CoreHolePair(NamedTuple):
@@ -135,9 +135,7 @@ class CoreHolePseudoFamily(RecommendedCutoffMixin, PseudoPotentialFamily):  # ty
         """
         if (node := self.core_holes.get(absorber)) is None:
             raise PseudoError(f"the family {self.label!r} has no core hole in {absorber}.")
-        text = node.get_content()
-        radius = read_mesh(text, node.filename)
-        return [one.amplitude(radius) for one in read_orbitals(text, _final(self.core_level), node.filename)]
+        return amplitudes(node.get_content(), _final(self.core_level), node.filename)
 
     def update_pseudo_type(self) -> None:
         """Of two types by nature; what aiida-pseudo notes here holds for one."""

@@ -159,10 +159,8 @@ def _steepest(curve: torch.Tensor, favour: torch.Tensor) -> torch.Tensor:
     """
     half = int(1.0 / _XANES_STEP)
     energy = _E.to(curve.device)
-    filled = torch.nan_to_num(curve)
-    rise = torch.nn.functional.pad(filled[:, 2 * half :] - filled[:, : -2 * half], (half, half))
-    both = torch.nn.functional.pad(torch.isfinite(curve).float(), (half, half)).unfold(1, 2 * half + 1, 1).amin(dim=2) > 0
-    rise = torch.where(both & (energy.abs() <= 12.0), rise.clamp(min=0.0), torch.zeros(()))
+    rise = torch.nan_to_num(curve[:, 2 * half :] - curve[:, : -2 * half]).clamp(min=0.0)
+    rise = torch.where(energy.abs() <= 12.0, torch.nn.functional.pad(rise, (half, half)), torch.zeros(()))
     return energy[(rise * torch.exp(favour * energy / 10.0)).argmax(dim=1, keepdim=True)]
 
 

@@ -161,6 +161,16 @@ def read_orbitals(text: str, momentum: int, name: str) -> list[Orbital]:
     return made
 
 
+def amplitudes(text: str, momentum: int, name: str) -> list[float]:
+    """`Orbital.amplitude` of each of `read_orbitals`.
+
+    Raises:
+        PseudoError: as `read_orbitals`.
+    """
+    radius = read_mesh(text, name)
+    return [one.amplitude(radius) for one in read_orbitals(text, momentum, name)]
+
+
 def _numbers(text: str, name: str) -> FloatArray:
     try:
         values = np.array(text.split(), dtype=np.float64)
