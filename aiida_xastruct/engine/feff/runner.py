@@ -55,7 +55,11 @@ def engine_of(deck: str) -> str | None:
 
 
 def run(
-    folder: Path | str, engine: str | None = None, modules: Sequence[str] | None = None, timeout: float | None = None
+    folder: Path | str,
+    engine: str | None = None,
+    modules: Sequence[str] | None = None,
+    timeout: float | None = None,
+    cpu_limit: int | None = None,
 ) -> dict[str, Any]:
     """Run FEFF on `folder`/feff.inp, in this folder.
 
@@ -64,6 +68,7 @@ def run(
         engine: feff10 or feff8l; the deck's mark if None, FEFF10 where it has none.
         modules: modules of FEFF 8.5L or stages of FEFF10 to run; all that make a spectrum if None.
         timeout: seconds of wall time after which FEFF is stopped.
+        cpu_limit: processor seconds that each stage may take, which a machine that others use as well does not shorten.
 
     Returns:
         engine, version, cpu_seconds, wall_seconds; also written to `RUN_FILE`, with the error if FEFF fails.
@@ -92,7 +97,7 @@ def run(
         with process_group() as guard:
             for command in _commands(chosen, modules, own_deck=marked is None):
                 left = None if timeout is None else timeout - (time.monotonic() - started)
-                _execute(command, folder, left, guard.group)
+                _execute(command, folder, left, guard.group, cpu_limit)
                 _check_product(command, folder)
     except FeffError as error:
         _write_facts(folder, {**facts(), "error": str(error)})
@@ -166,16 +171,17 @@ def process_group() -> Iterator[Guard]:
             guard.stdin.close()
 
 
-def _execute(command: list[str], folder: Path, timeout: float | None, group: int) -> None:
+def _execute(command: list[str], folder: Path, timeout: float | None, group: int, cpu_limit: int | None = None) -> None:
     """Run one program in a process group, its output appended to xastruct-feff.out and `ERROR_FILE` in the folder.
 
     Raises:
-        FeffError: if it ends with another status than 0 or runs longer than `timeout` seconds.
+        FeffError: if it ends with another status than 0, runs longer than `timeout` seconds or takes more processor time than it may.
     """
     name = "FEFF10" if command[0] == sys.executable else Path(command[0]).stem
     if timeout is not None and timeout <= 0:
         raise FeffError(f"FEFF ran out of time before {name}; allow more or use a faster protocol.")
-    limit = CPU_LIMITS.get(name)
+    hangs = CPU_LIMITS.get(name)
+    limit = min((seconds for seconds in (hangs, cpu_limit) if seconds is not None), default=None)
     with (folder / "xastruct-feff.out").open("ab") as out, (folder / ERROR_FILE).open("ab") as err:
         process = subprocess.Popen(  # nosec B603
             command,
@@ -193,13 +199,16 @@ def _execute(command: list[str], folder: Path, timeout: float | None, group: int
         finally:
             process.kill()  # without effect on one that has ended; what it started ends with the group
             process.wait()
-    if status == -signal.SIGXCPU and limit is not None:
+    if status == 0:
+        return
+    if status == -signal.SIGXCPU and limit == hangs:
         raise FeffError(f"{name} hangs: it was stopped after {limit} CPU seconds where it takes one; use engine feff10.")
-    if status != 0:
-        lines = [line for line in (folder / ERROR_FILE).read_text(errors="replace").splitlines() if line.strip()]
-        words = f": {lines[-1].strip()[:300]}" if lines else ""
-        found = diagnose({path.name: path.read_text(errors="replace") for path in sorted(folder.glob("log*.dat"))})
-        raise FeffError(f"{name} failed with status {status}{words}." + (f" {found}" if found.cause != "unknown" else ""))
+    lines = [line for line in (folder / ERROR_FILE).read_text(errors="replace").splitlines() if line.strip()]
+    if limit is not None and (status == -signal.SIGXCPU or (lines and "SIGXCPU" in lines[-1])):  # FEFF10's stages are workers of its own
+        raise FeffError(f"{name} was stopped after {limit} CPU seconds in one stage; allow more or use a faster protocol.")
+    words = f": {lines[-1].strip()[:300]}" if lines else ""
+    found = diagnose({path.name: path.read_text(errors="replace") for path in sorted(folder.glob("log*.dat"))})
+    raise FeffError(f"{name} failed with status {status}{words}." + (f" {found}" if found.cause != "unknown" else ""))
 
 
 def _prepare(group: int, cpu_limit: int | None) -> None:

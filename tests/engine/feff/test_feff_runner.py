@@ -64,6 +64,12 @@ def test_time_limit(tmp_path, rock_salt, left_after):
     assert left_after(30, tmp_path) == []
 
 
+def test_processor_time_has_a_limit_of_its_own(tmp_path, rock_salt):
+    (tmp_path / "feff.inp").write_text(write_deck(rock_salt, 0, FeffParameters()))
+    with pytest.raises(FeffError, match="FEFF10 was stopped after 1 CPU seconds in one stage; allow more"):
+        run(tmp_path, cpu_limit=1)
+
+
 def heed_signals() -> None:
     """In a child: what a terminal's own programs do with these signals, also where the tests run under nohup or in the background."""
     for number in (signal.SIGHUP, signal.SIGINT):
