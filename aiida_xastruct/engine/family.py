@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from . import ALGORITHM_VERSION
+from .beginnings import beginning, training_before
 from .bundle import CARD, FAMILY_CARD, MATERIALS, POOL, WEIGHTS, FamilyBundle, ModelBundle, list_materials
 from .checkpoint import RunState, is_first_process, wait_for_all
 from .configuration import TASKS, FamilyConfig
@@ -56,6 +57,7 @@ def make_family(
     crystals: Crystals | None = None,
     keep: Collection[str] = (),
     watch: Watch | None = None,
+    begin: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train every task that the dataset allows and write the family.
 
@@ -70,6 +72,7 @@ def make_family(
         keep: labels of models in `folder` whose networks are kept, and only calibrated and measured anew on this dataset. They must have
             been trained on the same split, which keeps its parts when a dataset grows.
         watch: is told of every epoch, and may end the training in time.
+        begin: labels of models in `folder` whose networks go on learning, instead of random ones. The same holds for their split.
 
     Returns:
         the family card.
@@ -88,11 +91,13 @@ def make_family(
             raise ModelError(f"{label} is no task; use {', '.join(TASKS)}, each of XANES or EXAFS, such as forward-XANES.")
         if kind not in dataset.tables:
             raise DatasetError(f"the dataset has no {kind} spectra, so {label} cannot be trained.")
-    for label in keep:
+    for label in (*keep, *begin):
         if label not in tasks:
-            raise DatasetError(f"{label} is to be kept, but is none of the tasks {', '.join(tasks)}; name it among them.")
-    kept = _crystals_of(folder) if keep else None  # before the first process writes another card
-    fingerprint = _fingerprint(config, data_hash, crystals)
+            raise DatasetError(f"{label} is to be kept or begun from, but is none of the tasks {', '.join(tasks)}; name it among them.")
+        if label in keep and label in begin:
+            raise DatasetError(f"{label} is both to be kept and to go on learning; name it once.")
+    kept = _crystals_of(folder) if keep or begin else None  # before the first process writes another card
+    fingerprint = _fingerprint(config, data_hash, crystals, begin)
     run = RunState(folder, fingerprint)
     if watch is not None:
         watch.begin(fingerprint)
@@ -106,7 +111,7 @@ def make_family(
             wait_for_all()
             bundle = ModelBundle.load(folder / label)
         else:
-            bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run, watch)
+            bundle = make_model(task, dataset, config, data_hash, folder / label, crystals, run, watch, begin)
         run.finish(label)
         say(f"{label}: {json.dumps(bundle.card['metrics']['report'])}")
     card = write_family_card(dataset, config, folder, crystals, kept)
@@ -114,13 +119,13 @@ def make_family(
     return card
 
 
-def _fingerprint(config: FamilyConfig, data_hash: str, crystals: Crystals | None) -> str:
+def _fingerprint(config: FamilyConfig, data_hash: str, crystals: Crystals | None, begin: Collection[str]) -> str:
     """What two runs that make the same family have in common."""
     content = asdict(config)
     for options in (content["training"], *content["training_of"].values()):
         # Neither changes what is learned: a training that a GPU failed goes on where it was on a CPU.
         del options["progress"], options["accelerator"]
-    made_of = [content, data_hash, crystals.content_hash() if crystals is not None else "", __version__, ALGORITHM_VERSION]
+    made_of = [content, data_hash, crystals.content_hash() if crystals is not None else "", __version__, ALGORITHM_VERSION, sorted(begin)]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
@@ -171,6 +176,7 @@ def make_model(
     crystals: Crystals | None = None,
     run: RunState | None = None,
     watch: Watch | None = None,
+    begin: Collection[str] = (),
 ) -> ModelBundle:
     """Train, calibrate and measure one model, write it, and read it back: what ships is what was calibrated.
 
@@ -182,10 +188,14 @@ def make_model(
     learned = learned_as(task)
     options = config.options(learned.label)
     state = run.networks(learned.label) if run is not None else None
+    before = training_before(folder) if task.label in begin else None
     finished = finished_ensemble(learned, config.architecture, options, state)
     if finished is None:
         lessons, beside = lessons_of(task, dataset, masks["train"], parts["train"], config, folder.parent, crystals)
-        finished = train_ensemble(learned, lessons, parts["select"], config.architecture, options, **beside, state=state, watch=watch)
+        begun = beginning(folder.parent, learned, config, begin)
+        finished = train_ensemble(
+            learned, lessons, parts["select"], config.architecture, options, **beside, state=state, watch=watch, begun=begun
+        )
     trained, losses = finished
     if is_first_process():
         if learned is not task:
@@ -193,7 +203,10 @@ def make_model(
         folder.mkdir(parents=True, exist_ok=True)
         trained.save(folder / WEIGHTS)
         ensemble = Ensemble.load(folder / WEIGHTS, task, config.architecture)  # rounded to half precision, as users have it
-        finish_model(ensemble, dataset, config, losses, data_hash, folder)
+        bundle = finish_model(ensemble, dataset, config, losses, data_hash, folder)
+        if before is not None:
+            bundle.card["training"]["before"] = before
+            bundle.save(folder)
     wait_for_all()
     return ModelBundle.load(folder)
 

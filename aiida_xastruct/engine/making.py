@@ -53,6 +53,7 @@ def add_commands(command: AddCommand) -> None:
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of the family to write")
     train.add_argument("--dataset", type=Path, help="HDF5 file; overrides the one in the configuration")
     train.add_argument("--keep", nargs="+", default=(), metavar="MODEL", help="models in the folder that are only calibrated anew")
+    train.add_argument("--begin", nargs="+", default=(), metavar="MODEL", help="models in the folder whose networks go on learning")
     train.add_argument(
         "--crystals", type=Path, help="file of `xastruct crystals`; inverse EXAFS learns from simulated spectra of these too"
     )
@@ -156,7 +157,7 @@ def _train(options: argparse.Namespace) -> None:
     with reported(options.report, watch) as report:
         path, config = _read_config(options.config, options.dataset)
         crystals = Crystals.load(options.crystals) if options.crystals else None
-        report["family"] = make_family(Dataset.load(path), config, options.output, say, crystals, options.keep, watch)
+        report["family"] = make_family(Dataset.load(path), config, options.output, say, crystals, options.keep, watch, options.begin)
         say(f"wrote {options.output} with {', '.join(report['family']['models'])}")
 
 

@@ -176,6 +176,7 @@ def train_ensemble(
     waves: torch.Tensor | None = None,
     state: Path | None = None,
     watch: Watch | None = None,
+    begun: Ensemble | None = None,
 ) -> tuple[Ensemble, list[float]]:
     """Train the members of an ensemble one after another, each from its own seed; fit its kernel model where it has one.
 
@@ -189,6 +190,7 @@ def train_ensemble(
         waves: of candidate neighbours (`models.shells.candidate_waves`), which the inverse networks of EXAFS compare spectra with.
         state: folder that keeps what is done, and where a training with the same arguments goes on; nothing is kept if left out.
         watch: is told of every epoch, and may end the training in time.
+        begun: networks to begin from, as many or more; random ones if left out.
 
     Returns:
         the ensemble, and each member's best select loss.
@@ -207,7 +209,8 @@ def train_ensemble(
         kept = _finished(task, architecture, own)
         seed = options.seed + 1000 * index
         watching = KeepWatch(watch or Watch(), task, index)
-        network, loss = kept or _train_member(task, train, select, architecture, options, seed, paths, waves, own, watching)
+        first = begun.members[index] if begun is not None else None
+        network, loss = kept or _train_member(task, train, select, architecture, options, seed, paths, waves, own, watching, first)
         members.append(network)
         losses.append(loss)
     networks = Ensemble(task, members)
@@ -258,6 +261,7 @@ def _train_member(
     waves: torch.Tensor | None,
     state: Path | None,
     watching: KeepWatch,
+    begun: Network | None,
 ) -> tuple[Network, float]:
     """A network, and its best select loss; `state` is the file that it is kept in."""
     lightning.seed_everything(seed, verbose=False)
@@ -267,7 +271,10 @@ def _train_member(
         if waves is None:
             raise DatasetError(f"{task.label} compares spectra with waves of the forward-EXAFS model; train that one first.")
         network.waves.copy_(waves)
-    network.start_from(task.inputs(source, torch.Generator().manual_seed(seed)), torch.as_tensor(train.absorber), task.start(train))
+    if begun is not None:
+        network.load_state_dict(begun.state_dict())
+    else:
+        network.start_from(task.inputs(source, torch.Generator().manual_seed(seed)), torch.as_tensor(train.absorber), task.start(train))
     own = _Paths(paths, train, task) if paths is not None and isinstance(network, PathNetwork) else None
     module = SiteModule(task, network, options, train, select, seed, own)
     best = KeepBest()

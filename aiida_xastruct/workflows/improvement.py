@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 #: What `training` may hold, and what its `config` may change: the rest is that of the model, without which no comparison would be one.
 TRAINING, CHANGES = ("config", "options", "device"), ("architecture", "training")
 
-#: What a card says of the machine that trained, which is not that of the next training.
-_OF_MACHINE = ("accelerator", "devices", "nodes", "progress", "best_select_loss")
+#: What a card says of the machine and the data of a training, which are not those of the next one.
+_OF_MACHINE = ("accelerator", "devices", "nodes", "progress", "best_select_loss", "training_data_hash")
 
 
 def training_config(card: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +39,10 @@ def training_config(card: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
         raise XastructError(f"training changes {unknown[0]!r}; what can be changed is {' and '.join(CHANGES)}.")
     FamilyConfig.from_dict(dict(changes))
     label = f"{card['task']}-{card['kind']}"
-    usual = {key: value for key, value in card["training"].items() if key not in _OF_MACHINE}
+    first = card["training"]
+    while "before" in first:  # networks that went on learning: the next ones begin at random, and need the training from there
+        first = first["before"]
+    usual = {key: value for key, value in first.items() if key not in _OF_MACHINE}
     training = {**usual, **changes.get("training", {})}
     config = {
         "tasks": [label],

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from aiida_xastruct.engine import ALGORITHM_VERSION
 from aiida_xastruct.engine.bundle import FamilyBundle
@@ -163,6 +166,52 @@ def test_kept_networks_are_calibrated_anew_on_a_dataset_that_grew(make_dataset, 
         make_family(grown, config, tmp_path / "empty", keep=("forward-XANES",))
     with refused(DatasetError, "none of the tasks"):
         make_family(grown, config, tmp_path / "family", keep=("forward-EXAFS",))
+
+
+def test_networks_go_on_learning(tiny_config, tiny_family, tmp_path, refused):
+    """At a rate of next to nothing they stay what they were, which random ones are not."""
+    folder, dataset, _, _ = tiny_family
+    labels = ("neighbours-XANES", "distance-XANES")
+    (tmp_path / "family").mkdir()
+    for label in labels:
+        shutil.copytree(folder / label, tmp_path / "family" / label)
+    (tmp_path / "family" / "materials.txt").write_text("npz mp-1 Cs 229\n")
+    shutil.copy(folder / "family.json", tmp_path / "family")
+    training = replace(tiny_config.training, epochs=1, learning_rate=1e-9)
+    config = replace(tiny_config, tasks=labels, training=training, training_of={})
+    make_family(dataset, config, tmp_path / "family", begin=labels)
+    assert "npz mp-1 Cs 229" in (tmp_path / "family" / "materials.txt").read_text()
+    for label in labels:
+        before, after = (load_file(path / label / "weights.safetensors") for path in (folder, tmp_path / "family"))
+        assert set(before) == set(after)
+        for name in set(before) - {name for name in before if name.startswith("doubt")}:
+            torch.testing.assert_close(after[name], before[name], atol=1e-3, rtol=0.0)
+        first, second = (json.loads((path / label / "card.json").read_text())["training"] for path in (folder, tmp_path / "family"))
+        assert second["epochs"] == 1
+        assert second["before"] == {**first, "training_data_hash": dataset.content_hash()}
+
+    def begin(*labels, **changes):
+        make_family(dataset, replace(config, **changes), tmp_path / "family", begin=labels)
+
+    with refused(ModelError, "learned together; begin from both or from neither"):
+        begin("distance-XANES")
+    with refused(ModelError, "they must agree"):
+        begin(*labels, architecture=replace(config.architecture, width=8))
+    with refused(DatasetError, "split 0, not 1; begin from another"):
+        begin(*labels, split_seed=1)
+    with refused(ModelError, "has 2 networks to begin from, not 3"):
+        begin(*labels, training=replace(training, members=3))
+    with refused(ModelError, "no model to begin from"):
+        make_family(dataset, config, tmp_path / "empty", begin=labels)
+    with refused(DatasetError, "none of the tasks"):
+        begin("forward-XANES")
+    with refused(DatasetError, "both to be kept and to go on"):
+        make_family(dataset, config, tmp_path / "family", begin=labels, keep=labels)
+    shutil.rmtree(tmp_path / "family" / "distance-XANES")
+    make_family(dataset, replace(config, training=replace(training, learning_rate=1e-2)), tmp_path / "other")
+    shutil.copytree(tmp_path / "other" / "distance-XANES", tmp_path / "family" / "distance-XANES")
+    with refused(ModelError, "were not learned together"):
+        begin(*labels)
 
 
 # ---------------------------------------------------------------- the configuration

@@ -119,6 +119,25 @@ class Ensemble:
             members.append(network)
         return Ensemble(task, members)
 
+    @classmethod
+    def joined(cls, task: Task, architecture: Architecture, neighbours: Ensemble, distance: Ensemble) -> Ensemble:
+        """`part` undone: networks for `Task` "shell" from those of its two parts.
+
+        Raises:
+            ModelError: if the parts were not learned together.
+        """
+        members = []
+        for named, measured in zip(neighbours.members, distance.members, strict=False):
+            first, second = measured.state_dict(), named.state_dict()
+            together = {name for name in first if name in second and name.partition(".")[0] not in ("value", "log_error", "start")}
+            if any(not torch.equal(first[name], second[name]) for name in together):
+                raise ModelError(f"the neighbours and the distance of {task.kind} were not learned together; begin from neither.")
+            ends = {name: torch.cat([first[name], second[name]]) for name in ("value.weight", "value.bias", "start")}
+            network = architecture.build(task)
+            network.load_state_dict({**second, **first, **ends})
+            members.append(network)
+        return cls(task, members)
+
     def save(self, path: Path) -> None:
         """Write all members into one safetensors file, weights in half precision, standardisation in single."""
         from safetensors.torch import save_file

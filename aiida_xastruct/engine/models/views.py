@@ -92,10 +92,11 @@ def draw(curve: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Te
 
     XANES: thermal disorder, which FEFF's XANES is without, of sigma^2 up to 0.012 angstrom^2, added Gaussian broadening up to 1.5 eV, E0
     on another rise of nearly the same steepness and off by 1.5 eV (standard deviation), energies up to `STRETCH` further from E0, gain
-    of 3 % and as much of a slope, noise up to 1 %, a range that ends early. EXAFS: S0^2 of 0.7 to 1, Debye-Waller factor
-    exp(-2 sigma^2 k^2) with sigma^2 up to 0.012 angstrom^2 (all shells alike), shift of E0 of up to 8 eV either way (mostly less than 4),
-    noise that grows as k^2-weighted data show it, a range that starts late or ends early. A fifth of the draws changes nothing, so that
-    computed spectra stay in the domain.
+    of 3 % and as much of a slope, noise up to 1 %, a range that ends early. EXAFS: amplitude of 0.6 to 1.05 (S0^2 and the edge step),
+    Debye-Waller factor exp(-2 sigma^2 k^2) with sigma^2 up to 0.03 angstrom^2 (all shells alike; half of them below 0.004), E0 off by up to
+    8 eV either way (mostly less than 4), every fourth time on another rise, from 16 eV below to 10 eV above; what a background spline takes
+    away and what it leaves (`_splined`, `_wandering`), glitches, noise that grows as k^2-weighted data show it, a range that starts late or
+    ends early. A fifth of the draws changes nothing, so that computed spectra stay in the domain.
 
     Args:
         curve: (b, len(grid)), NaN where there is no data.
@@ -177,14 +178,66 @@ def _disordered(curve: torch.Tensor, sigma2: torch.Tensor) -> torch.Tensor:
 def _draw_exafs(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     k = _K.to(curve.device)
     shift = _uniform(curve, generator, -4.0, 4.0) + _uniform(curve, generator, -4.0, 4.0)
+    # The pre-edge peak of a chromate is steeper than its edge, and 15 eV below.
+    shift = torch.where(_uniform(curve, generator) < 0.25, _uniform(curve, generator, -16.0, 10.0), shift)
     shifted = torch.sqrt((k**2 + ETOK * shift).clamp(min=1e-6))
-    drawn = resample(curve, (shifted - k[0]) / _K_STEP)
-    sigma2 = 0.012 * _uniform(curve, generator) ** 1.5
-    drawn = drawn * _uniform(curve, generator, 0.7, 1.0) * torch.exp(-2.0 * sigma2 * k**2)
-    drawn = drawn + 0.03 * _uniform(curve, generator) ** 2 * _normal(curve, generator) * (k / 10.0).clamp(min=0.3) / 10.0
+    weighted = resample(curve, (shifted - k[0]) / _K_STEP) * k**2
+    sigma2 = 0.03 * _uniform(curve, generator) ** 3
+    weighted = weighted * _uniform(curve, generator, 0.6, 1.05) * torch.exp(-2.0 * sigma2 * k**2)
+    weighted = _splined(weighted, _uniform(curve, generator))
+    weighted = weighted + _wandering(curve, generator) + _glitches(curve, generator)
+    noise = 0.003 * _uniform(curve, generator) ** 2 * (k / 10.0).clamp(min=0.3) * k**2
+    drawn = (weighted + noise * _normal(curve, generator)) / k**2
     start = _uniform(curve, generator, 1.0, 3.5)
     end = _uniform(curve, generator, 9.0, 18.0)
     return torch.where((k >= start) & (k <= end), drawn, torch.nan)
+
+
+def _splined(weighted: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """k^2 chi (b, n) less `share` (b, 1) of what the spline of a background follows, as autobk's does up to 1 angstrom.
+
+    Of near neighbours, whose waves are slow, a background takes some away.
+    """
+    followed = torch.nan_to_num(weighted) @ _background().to(weighted.device)
+    return weighted - share * followed
+
+
+@cache
+def _background() -> torch.Tensor:
+    """(n_k, n_k) least squares fit by the cubic spline that autobk takes for 1 angstrom: 2 R (k_max - k_min) / pi + 1 coefficients.
+
+    M. Newville et al., Phys. Rev. B 47, 14126 (1993).
+    """
+    from scipy.interpolate import BSpline
+
+    degree, coefficients = 3, 1 + round(2.0 * float(_K[-1] - _K[0]) / torch.pi)
+    inner = torch.linspace(float(_K[0]), float(_K[-1]), coefficients - degree + 1)
+    knots = torch.cat([inner[:1].repeat(degree), inner, inner[-1:].repeat(degree)])
+    basis = torch.tensor(BSpline.design_matrix(EXAFS_GRID.clip(float(knots[0]), float(knots[-1])), knots.numpy(), degree).toarray())
+    return (basis @ torch.linalg.pinv(basis)).T.float()
+
+
+def _wandering(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """k^2 chi (b, n) of two slow waves, below 0.9 angstrom, that a background left; some are at the start, some grow towards the end."""
+    k = _K.to(curve.device)
+    wandering = torch.zeros_like(curve)
+    for _ in range(2):
+        size = 0.3 * _uniform(curve, generator) ** 3
+        power = _uniform(curve, generator, -2.0, 2.0)
+        phase = 2.0 * k * _uniform(curve, generator, 0.0, 0.9) + 2.0 * torch.pi * _uniform(curve, generator)
+        wandering = wandering + size * (k / 8.0) ** power * torch.sin(phase)
+    return wandering
+
+
+def _glitches(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """k^2 chi (b, n) of a spike, as a monochromator makes it, and of a step that a spline followed, as a second excited electron does."""
+    k = _K.to(curve.device)
+    size = 0.5 * _normal(curve[:, :1], generator) * (_uniform(curve, generator) < 0.3)
+    away = (k - _uniform(curve, generator, 3.0, 15.0)) / _uniform(curve, generator, 0.03, 0.15)
+    spike = size * torch.exp(-0.5 * away**2)
+    size = 0.01 * _normal(curve[:, :1], generator) * (_uniform(curve, generator) < 0.15)
+    away = k - _uniform(curve, generator, 4.0, 13.0)
+    return spike + size * k**2 * torch.sign(away) * torch.exp(-away.abs())
 
 
 def resample(curve: torch.Tensor, position: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,10 @@ import torch
 from aiida_xastruct.engine.models.views import R_GRID, STRETCH, choose, draw, fourier, resample, view, view_size
 from aiida_xastruct.engine.models.views import _continued as continued
 from aiida_xastruct.engine.models.views import _disordered as disordered
+from aiida_xastruct.engine.models.views import _glitches as glitches
+from aiida_xastruct.engine.models.views import _splined as splined
 from aiida_xastruct.engine.models.views import _steepest as steepest
+from aiida_xastruct.engine.models.views import _wandering as wandering
 from aiida_xastruct.engine.spectrum import ETOK, EXAFS_GRID, XANES_GRID
 
 K = torch.tensor(EXAFS_GRID, dtype=torch.float32)
@@ -141,6 +144,44 @@ def test_noise_and_range_of_a_draw_are_a_measurements():
     assert known[:, (K > 4.0) & (K < 8.5)].all()
     weighted = (torch.nan_to_num(drawn) * K**2).abs()
     assert float(weighted.max()) < 5.0
+
+
+def test_e0_of_an_exafs_draw_is_mostly_near_and_sometimes_on_another_rise():
+    """A peak at k moves to where k^2 + ETOK shift is what it was."""
+    curve = (1e4 * torch.exp(-0.5 * ((K - 8.0) / 0.15) ** 2) / K**2)[None]
+    drawn = torch.nan_to_num(draw(curve.repeat(3000, 1), "EXAFS", torch.Generator().manual_seed(6))) * K**2
+    shift = (64.0 - K[drawn.argmax(dim=1)] ** 2) / ETOK
+    assert -18.5 < float(shift.min()) < -13.0  # the grid's step is 3 eV there
+    assert 7.5 < float(shift.max()) < 12.5
+    assert 0.6 < float((shift.abs() < 4.0).float().mean()) < 0.8
+    assert 0.04 < float((shift < -9.0).float().mean()) < 0.12
+
+
+def test_a_spline_follows_what_is_slow_and_nothing_twice():
+    wave = torch.stack([torch.sin(2.0 * K * distance + 0.5) for distance in (0.4, 0.8, 2.2)])
+    assert torch.equal(splined(wave, torch.zeros(3, 1)), wave)
+    once = splined(wave, torch.ones(3, 1))
+    torch.testing.assert_close(splined(once, torch.ones(3, 1)), once, atol=1e-5, rtol=0.0)
+    left = once.square().mean(dim=1).sqrt() / wave.square().mean(dim=1).sqrt()
+    assert left[0] < 0.05
+    assert 0.1 < left[1] < 0.8
+    assert left[2] > 0.95
+
+
+def test_what_a_background_left_is_slow():
+    """Less than 2 % of it beyond the first shells' 1.3 angstrom, though some grow with k."""
+    left = wandering(torch.zeros(2000, len(K)), torch.Generator().manual_seed(7))
+    assert 0.03 < float(left.abs().mean()) < 0.3
+    far = splined(left, torch.ones(2000, 1))
+    assert float(far.square().mean()) < 0.1 * float(left.square().mean())
+    beyond, whole = (fourier(curves)[:, : len(R_GRID)].square() for curves in (far, left))
+    assert float(beyond[:, R_GRID > 1.3].mean()) < 0.02 * float(whole.mean())
+
+
+def test_four_of_ten_scans_have_a_glitch():
+    found = glitches(torch.zeros(4000, len(K)), torch.Generator().manual_seed(8))
+    assert 0.35 < float((found.abs().amax(dim=1) > 1e-6).float().mean()) < 0.45
+    assert torch.isfinite(found).all()
 
 
 def test_a_xanes_draw_moves_the_edge_by_about_the_e0_error():
