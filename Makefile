@@ -43,8 +43,8 @@ $(VENV)/.installed-%: $(METADATA) | $(BIN)/python
 demo: $(VENV)/.installed-runtime
 	@start=$$(date +%s); $(BIN)/python examples/demo.py; echo "run: $$(( $$(date +%s) - start )) s"
 
-# A process for each core; the tests of a file, which share what they set up, run in one.
-SHARED := -n auto --dist loadfile
+# A process for each core; the tests of a file, which share what they set up, run in one. One that ends takes its test along: no second try.
+SHARED := -n auto --dist loadfile --max-worker-restart 0
 
 test: $(VENV)/.installed-tests
 	@$(BIN)/python -m pytest $(SHARED) --durations=15

@@ -73,7 +73,7 @@ def explorer(home: Path, *options: str) -> Iterator[Server]:
             yield Server(home, said["url"], said["port"], process)
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=300)  # it ends when the networks that it was loading are there
 
 
 def _wait_for(port: int) -> None:

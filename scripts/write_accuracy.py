@@ -217,7 +217,8 @@ def main(family: Path) -> None:
         f"no other is named; inverse EXAFS also on spectra simulated of crystals `{head['crystals_hash'][:12]}`. No material of the "
         "exam (`holdout_ids.txt`, and the twins in `holdout_formulas.txt`) is in it. Errors of XANES are of flat mu; those of EXAFS are of "
         "k^2 chi, in 1/angstrom^2. Inverse models are measured on random draws of each spectrum (thermal disorder, S0^2, shifts of E0, "
-        "noise, short ranges), not on FEFF's clean ones. One split and one seed; [how numbers scatter](spread.md) over splits and seeds.",
+        "what is left of a background, glitches, noise, short ranges), not on FEFF's clean ones. One split and one seed; "
+        "[how numbers scatter](spread.md) over splits and seeds.",
         "",
         "Made by `python scripts/write_accuracy.py aiida_xastruct/pretrained/default`.",
         "",
