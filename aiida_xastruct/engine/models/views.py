@@ -214,7 +214,8 @@ def _background() -> torch.Tensor:
     inner = torch.linspace(float(_K[0]), float(_K[-1]), coefficients - degree + 1)
     knots = torch.cat([inner[:1].repeat(degree), inner, inner[-1:].repeat(degree)])
     basis = torch.tensor(BSpline.design_matrix(EXAFS_GRID.clip(float(knots[0]), float(knots[-1])), knots.numpy(), degree).toarray())
-    return (basis @ torch.linalg.pinv(basis)).T.float()
+    fit: torch.Tensor = basis @ torch.linalg.pinv(basis)
+    return fit.T.float()
 
 
 def _wandering(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
