@@ -43,7 +43,7 @@ $(VENV)/.installed-%: $(METADATA) | $(BIN)/python
 demo: $(VENV)/.installed-runtime
 	@start=$$(date +%s); $(BIN)/python examples/demo.py; echo "run: $$(( $$(date +%s) - start )) s"
 
-# A process for each core; the tests of a file, which share what they set up, run in one. One that ends takes its test along: no second try.
+# A process for each core; the tests of a file, which share what they set up, run in one. A test that kills or hangs one ends the run.
 SHARED := -n auto --dist loadfile --max-worker-restart 0
 
 test: $(VENV)/.installed-tests

@@ -7,7 +7,7 @@ Report only: nothing is trained or calibrated on these spectra, and no model is 
 thought of when some of them were laid beside FEFF's spectra of the same crystals (`models/views.py`): that XANES models should learn from
 spectra whose E0 is on another rise and whose energies are stretched (version 8), and EXAFS models from spectra whose E0 is far off, with
 what is left of a background, glitches, and the damping of soft metals (version 9). How much was set once, before each training, and not
-tried again.
+tried again; but these spectra are no longer blind for the models.
 
 Which structures are trusted: metal foils, whose phase at room temperature is beyond doubt, and compounds that the sample's name ties to one
 phase, either a mineral or the one phase that is stable at ambient conditions (`PHASES`, with space groups). Left out are hydrates and

@@ -146,6 +146,8 @@ def joint_section(card: dict[str, Any]) -> list[str]:
 def _kept(card: dict[str, Any]) -> str:
     """What is to be said of networks that were only calibrated anew."""
     calibrated = card.get("calibration_data_hash", card["training_data_hash"])
+    if (before := card["training"].get("before")) is not None:
+        return f" (before that of data `{before['training_data_hash'][:12]}`, from which the networks went on)"
     return "" if calibrated == card["training_data_hash"] else f" (of data `{card['training_data_hash'][:12]}`)"
 
 
@@ -216,8 +218,8 @@ def main(family: Path) -> None:
         f"Family `{head['name']}`, version {head['version']}, measured on data `{head['training_data_hash'][:12]}` and trained on it where "
         f"no other is named; inverse EXAFS also on spectra simulated of crystals `{head['crystals_hash'][:12]}`. No material of the "
         "exam (`holdout_ids.txt`, and the twins in `holdout_formulas.txt`) is in it. Errors of XANES are of flat mu; those of EXAFS are of "
-        "k^2 chi, in 1/angstrom^2. Inverse models are measured on random draws of each spectrum (thermal disorder, S0^2, shifts of E0, "
-        "what is left of a background, glitches, noise, short ranges), not on FEFF's clean ones. One split and one seed; "
+        "k^2 chi, in 1/angstrom^2. Inverse models are measured on random draws of each spectrum (thermal disorder, amplitude, shifts of "
+        "E0, what is left of a background, glitches, noise, short ranges), not on FEFF's clean ones. One split and one seed; "
         "[how numbers scatter](spread.md) over splits and seeds.",
         "",
         "Made by `python scripts/write_accuracy.py aiida_xastruct/pretrained/default`.",

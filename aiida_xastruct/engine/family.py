@@ -203,10 +203,7 @@ def make_model(
         folder.mkdir(parents=True, exist_ok=True)
         trained.save(folder / WEIGHTS)
         ensemble = Ensemble.load(folder / WEIGHTS, task, config.architecture)  # rounded to half precision, as users have it
-        bundle = finish_model(ensemble, dataset, config, losses, data_hash, folder)
-        if before is not None:
-            bundle.card["training"]["before"] = before
-            bundle.save(folder)
+        finish_model(ensemble, dataset, config, losses, data_hash, folder, before)
     wait_for_all()
     return ModelBundle.load(folder)
 
@@ -241,7 +238,13 @@ def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_ha
 
 
 def finish_model(
-    ensemble: Ensemble, dataset: Dataset, config: FamilyConfig, losses: list[float], data_hash: str, folder: Path
+    ensemble: Ensemble,
+    dataset: Dataset,
+    config: FamilyConfig,
+    losses: list[float],
+    data_hash: str,
+    folder: Path,
+    before: dict[str, Any] | None = None,
 ) -> ModelBundle:
     """Calibrate and measure a trained ensemble, write the model, and read it back.
 
@@ -252,6 +255,7 @@ def finish_model(
         losses: best select loss of each network.
         data_hash: content hash of `dataset`.
         folder: where to write.
+        before: what the networks had learned before (`beginnings.training_before`), if they went on learning.
     """
     task = ensemble.task
     parts = dataset.split(task.kind, config.split_seed)
@@ -281,7 +285,12 @@ def finish_model(
         "reference_programs": dataset.engines,
         "algorithm_version": ALGORITHM_VERSION[task.name],
         "architecture": asdict(config.architecture),
-        "training": {**asdict(config.options(learned_as(task).label)), "progress": False, "best_select_loss": losses},
+        "training": {
+            **asdict(config.options(learned_as(task).label)),
+            "progress": False,
+            "best_select_loss": losses,
+            **({} if before is None else {"before": before}),
+        },
         "split": {"grouped_by": "reduced formula and prototype", "seed": config.split_seed, **{k: len(v) for k, v in parts.items()}},
         "edge_shift": dict(edges.usual),
         "edge_shift_by_engine": {engine: dict(own) for engine, own in edges.by_engine.items()},

@@ -267,13 +267,13 @@ def _train_member(
     lightning.seed_everything(seed, verbose=False)
     network = architecture.build(task)
     source = task.source(train)
+    if begun is not None:
+        network.load_state_dict(begun.state_dict())
     if isinstance(network, ShellNetwork):
         if waves is None:
             raise DatasetError(f"{task.label} compares spectra with waves of the forward-EXAFS model; train that one first.")
         network.waves.copy_(waves)
-    if begun is not None:
-        network.load_state_dict(begun.state_dict())
-    else:
+    if begun is None:
         network.start_from(task.inputs(source, torch.Generator().manual_seed(seed)), torch.as_tensor(train.absorber), task.start(train))
     own = _Paths(paths, train, task) if paths is not None and isinstance(network, PathNetwork) else None
     module = SiteModule(task, network, options, train, select, seed, own)

@@ -197,8 +197,11 @@ class CoreHolePseudoFamily(RecommendedCutoffMixin, PseudoPotentialFamily):  # ty
             raise PseudoError(f"{folder} exists already; choose another place.") from error
         for half, nodes in ((GROUND_STATE, self.pseudos), (CORE_HOLE, self.core_holes)):
             (folder / half).mkdir()
-            for node in nodes.values():
-                (folder / half / node.filename).write_bytes(node.get_content("rb"))
+            names = {element: node.filename for element, node in nodes.items()}
+            for element, node in nodes.items():
+                # A node that was there before keeps the name it was stored by, which may be that of another one here.
+                name = node.filename if list(names.values()).count(node.filename) == 1 else f"{element}.{node.filename}"
+                (folder / half / name).write_bytes(node.get_content("rb"))
         manifest: dict[str, Any] = {"core_level": self.core_level, "description": self.description}
         if self.get_cutoff_stringencies():
             manifest |= {"cutoffs": self.get_cutoffs(), "cutoffs_unit": self.get_cutoffs_unit()}
@@ -238,7 +241,8 @@ def _check(ground: Mapping[str, Upf], holes: Mapping[str, Upf], level: str) -> s
                 raise PseudoError(f"{other} and {name} are two {_half(half)} pseudopotentials of {facts.element}; keep one.")
         if not half:
             by_element = {facts.element: facts for facts in found.values()}
-    functionals = {facts.functional: name for name, facts in {**ground, **holes}.items()}
+    halves = ((GROUND_STATE, ground), (CORE_HOLE, holes))  # whose files may have the same names
+    functionals = {facts.functional: f"{half}/{name}" for half, found in halves for name, facts in found.items()}
     if len(functionals) > 1:
         words = ", ".join(f"{name} is of {functional}" for functional, name in sorted(functionals.items()))
         raise PseudoError(f"the pseudopotentials are of different functionals ({words}); give those of one.")
@@ -261,6 +265,8 @@ def _check_hole(name: str, facts: Upf, ground: Upf | None, level: str) -> None:
         )
     if not facts.has_gipaw:
         raise PseudoError(f"{name} has no GIPAW reconstruction, without which there are no matrix elements; generate it with one.")
+    if not ground.has_gipaw:
+        raise PseudoError(f"the ground state of {facts.element} has no GIPAW reconstruction; generate it with one.")
     if level not in ground.core_levels:
         has = ", ".join(ground.core_levels) or "none"
         raise PseudoError(f"the ground state of {facts.element} holds no core orbital {level} (it has {has}); generate it with GIPAW.")

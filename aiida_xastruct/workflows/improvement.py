@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 TRAINING, CHANGES = ("config", "options", "device"), ("architecture", "training")
 
 #: What a card says of the machine and the data of a training, which are not those of the next one.
-_OF_MACHINE = ("accelerator", "devices", "nodes", "progress", "best_select_loss", "training_data_hash")
+_NOT_KEPT = ("accelerator", "devices", "nodes", "progress", "best_select_loss", "training_data_hash")
 
 
 def training_config(card: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration that trains a forward model as its card says it was trained, with changes.
+    """The configuration that trains a forward model as its card says it was trained (at first, if it went on learning), with changes.
 
     Args:
         card: of the model.
@@ -42,7 +42,7 @@ def training_config(card: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
     first = card["training"]
     while "before" in first:  # networks that went on learning: the next ones begin at random, and need the training from there
         first = first["before"]
-    usual = {key: value for key, value in first.items() if key not in _OF_MACHINE}
+    usual = {key: value for key, value in first.items() if key not in _NOT_KEPT}
     training = {**usual, **changes.get("training", {})}
     config = {
         "tasks": [label],

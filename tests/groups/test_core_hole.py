@@ -87,6 +87,12 @@ def spoil(folder, fault):
     ground, hole = folder / "ground_state" / "C.pbe-tm-gipaw.UPF", folder / "core_hole" / "C.star1s.pbe-tm-gipaw.UPF"
     if fault == "functional":
         rewrite(hole, 'functional="PBE"', 'functional="PZ"')
+    elif fault == "functional, one name":
+        for path in (ground, hole):
+            path.rename(path.with_name("C.UPF"))
+        rewrite(ground.with_name("C.UPF"), 'functional="PBE"', 'functional="PZ"')
+    elif fault == "no reconstruction of the ground state":
+        rewrite(ground, 'has_gipaw="true"', 'has_gipaw="false"')
     elif fault == "no reconstruction":
         rewrite(hole, 'has_gipaw="true"', 'has_gipaw="false"')
     elif fault == "no core orbital":
@@ -119,6 +125,8 @@ def spoil(folder, fault):
 
 FAULTS = {
     "functional": "different functionals",
+    "functional, one name": "different functionals .core_hole/.* is of PBE, ground_state/C.UPF is of PZ",
+    "no reconstruction of the ground state": "the ground state of C has no GIPAW reconstruction",
     "no reconstruction": "no GIPAW reconstruction",
     "no core orbital": "no core orbital 1s",
     "no ground state": "no ground-state pseudopotential of C",
@@ -173,6 +181,7 @@ def test_failure_on_the_way_leaves_nothing_behind(monkeypatch):
 
 def test_hashes_are_stable_and_the_archive_gives_it_back(tmp_path, aiida_profile_clean, folder):
     family = CoreHolePseudoFamily.install(ARCHIVE, "pbe", "For tests.")
+    assert family.content_hash == "e5bb1523bf5ae5d19e2e1afbdedc05631df632b9cbdb996f89b98ef527c8feed"  # of what is committed
     before = {node.uuid: node.base.caching.compute_hash() for node in family.nodes}
     hole = family.core_holes["C"]
     path = folder / "core_hole" / hole.filename
@@ -189,7 +198,8 @@ def test_hashes_are_stable_and_the_archive_gives_it_back(tmp_path, aiida_profile
     assert found.get_recommended_cutoffs(elements=("Si",), unit="Ry") == (30.0, 120.0)
     assert CoreHolePseudoFamily.install(folder, "pbe").uuid == found.uuid
     CoreHolePseudoFamily.install(found.export(tmp_path / "out"), "out")
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*.UPF")) == sorted(path.name for path in folder.rglob("*.UPF"))
+    out = {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.UPF")}
+    assert out == {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.UPF")}
 
 
 def test_amplitudes_of_the_committed_set_are_right():

@@ -245,6 +245,11 @@ def test_a_model_is_trained_as_its_card_says(beginning: tuple[Path, Path]) -> No
     assert (config["tasks"], config["split_seed"], config["architecture"]) == (["forward-EXAFS"], 0, card["architecture"])
     # What another machine had is not asked of this one.
     assert not {"devices", "accelerator", "nodes"} & set(own)
+    # Networks that went on learning, twice, are trained from nothing as at first.
+    first = card["training"] | {"training_data_hash": "a"}
+    second = {**first, "epochs": 2, "before": first}
+    card["training"] = {**card["training"], "epochs": 1, "before": second}
+    assert training_config(card, {"training": {"epochs": 9}}) == config
 
 
 def test_crystals_of_one_id_are_told_apart_and_jobs_can_have_their_names() -> None:

@@ -201,10 +201,11 @@ def _execute(command: list[str], folder: Path, timeout: float | None, group: int
             process.wait()
     if status == 0:
         return
-    if status == -signal.SIGXCPU and limit == hangs:
-        raise FeffError(f"{name} hangs: it was stopped after {limit} CPU seconds where it takes one; use engine feff10.")
+    if status == -signal.SIGXCPU and hangs is not None and limit == hangs:
+        raise FeffError(f"{name} hangs: it was stopped after {limit} CPU seconds where it takes few; use engine feff10.")
     lines = [line for line in (folder / ERROR_FILE).read_text(errors="replace").splitlines() if line.strip()]
-    if limit is not None and (status == -signal.SIGXCPU or (lines and "SIGXCPU" in lines[-1])):  # FEFF10's stages are workers of its own
+    # FEFF10's stages are processes of its own, each with the limit; it says by which signal one ended.
+    if limit is not None and (status == -signal.SIGXCPU or any("SIGXCPU" in line for line in lines)):
         raise FeffError(f"{name} was stopped after {limit} CPU seconds in one stage; allow more or use a faster protocol.")
     words = f": {lines[-1].strip()[:300]}" if lines else ""
     found = diagnose({path.name: path.read_text(errors="replace") for path in sorted(folder.glob("log*.dat"))})
@@ -215,7 +216,9 @@ def _prepare(group: int, cpu_limit: int | None) -> None:
     """In the new process: the process group, and an end to its CPU time where it has a limit."""
     os.setpgid(0, group)
     if cpu_limit is not None:
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit, cpu_limit + 5))
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        bound = cpu_limit + 5 if most == resource.RLIM_INFINITY else min(most, cpu_limit + 5)  # a queue's own limit can only be lowered
+        resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_limit, bound), bound))
 
 
 def _check_product(command: list[str], folder: Path) -> None:

@@ -126,15 +126,18 @@ class Ensemble:
         Raises:
             ModelError: if the parts were not learned together.
         """
+        apart = ModelError(f"the neighbours and the distance of {task.kind} were not learned together; begin from neither.")
+        if len(neighbours.members) != len(distance.members):
+            raise apart
         members = []
-        for named, measured in zip(neighbours.members, distance.members, strict=False):
-            first, second = measured.state_dict(), named.state_dict()
-            together = {name for name in first if name in second and name.partition(".")[0] not in ("value", "log_error", "start")}
-            if any(not torch.equal(first[name], second[name]) for name in together):
-                raise ModelError(f"the neighbours and the distance of {task.kind} were not learned together; begin from neither.")
-            ends = {name: torch.cat([first[name], second[name]]) for name in ("value.weight", "value.bias", "start")}
+        for names, measures in zip(neighbours.members, distance.members, strict=True):
+            of_neighbours, of_distance = names.state_dict(), measures.state_dict()
+            own = {name for name in of_distance if name.partition(".")[0] in ("value", "log_error", "start")}
+            if any(not torch.equal(of_distance[name], of_neighbours[name]) for name in set(of_distance) & set(of_neighbours) - own):
+                raise apart
+            ends = {name: torch.cat([of_distance[name], of_neighbours[name]]) for name in ("value.weight", "value.bias", "start")}
             network = architecture.build(task)
-            network.load_state_dict({**second, **first, **ends})
+            network.load_state_dict({**of_neighbours, **of_distance, **ends})  # of the errors, those of distances: neighbours state none
             members.append(network)
         return cls(task, members)
 

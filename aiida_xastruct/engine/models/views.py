@@ -194,9 +194,10 @@ def _draw_exafs(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 
 
 def _splined(weighted: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """k^2 chi (b, n) less `share` (b, 1) of what the spline of a background follows, as autobk's does up to 1 angstrom.
+    """k^2 chi (b, n) less `share` (b, 1) of what a spline follows that is as stiff as autobk's for 1 angstrom.
 
-    Of near neighbours, whose waves are slow, a background takes some away.
+    Of near neighbours, whose waves are slow, a background takes some away. An approximation: least squares over the whole grid, where what
+    is unknown counts as zero, while autobk makes what lies below 1 angstrom small over the range that was measured.
     """
     followed = torch.nan_to_num(weighted) @ _background().to(weighted.device)
     return weighted - share * followed
@@ -219,7 +220,10 @@ def _background() -> torch.Tensor:
 
 
 def _wandering(curve: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """k^2 chi (b, n) of two slow waves, below 0.9 angstrom, that a background left; some are at the start, some grow towards the end."""
+    """k^2 chi (b, n) of two slow waves, below 0.9 angstrom, that a background left; some are at the start, some grow towards the end.
+
+    Each has up to 0.3 at k = 8 (mostly less than 0.04), up to 16 times that at k = 2 or 4 times at k = 15.
+    """
     k = _K.to(curve.device)
     wandering = torch.zeros_like(curve)
     for _ in range(2):

@@ -16,7 +16,7 @@ import pytest
 
 from aiida_xastruct.engine.errors import FeffError
 from aiida_xastruct.engine.feff import FeffParameters, compute, read_folder, run, write_deck
-from aiida_xastruct.engine.feff.runner import RUN_FILE, cut_short, engine_of, main
+from aiida_xastruct.engine.feff.runner import RUN_FILE, _execute, cut_short, engine_of, main, process_group
 
 SCRIPT = str(Path(sys.executable).parent / "xastruct-feff")
 
@@ -68,6 +68,31 @@ def test_processor_time_has_a_limit_of_its_own(tmp_path, rock_salt):
     (tmp_path / "feff.inp").write_text(write_deck(rock_salt, 0, FeffParameters()))
     with pytest.raises(FeffError, match="FEFF10 was stopped after 1 CPU seconds in one stage; allow more"):
         run(tmp_path, cpu_limit=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "cpu_limit", "said"),
+    [
+        ("sh", None, "sh failed with status -24"),  # a limit of a queue or a shell, none of ours
+        ("sh", 5, "sh was stopped after 5 CPU seconds in one stage"),
+        ("feff8l_pot", None, "feff8l_pot hangs: it was stopped after 15 CPU seconds"),
+        ("feff8l_pot", 5, "feff8l_pot was stopped after 5 CPU seconds in one stage"),
+    ],
+)
+def test_whose_limit_of_processor_time_it_was(tmp_path, name, cpu_limit, said):
+    program = tmp_path / name
+    program.write_text("#!/bin/sh\nkill -XCPU $$\n")
+    program.chmod(0o755)
+    with process_group() as guard, pytest.raises(FeffError, match=said):
+        _execute([str(program)], tmp_path, 60.0, guard.group, cpu_limit)
+
+
+def test_a_lower_limit_of_the_machine_stays(tmp_path, rock_salt):
+    """A queue that lets no process have more than 9 CPU seconds: asking for 600 is no error."""
+    (tmp_path / "feff.inp").write_text(write_deck(rock_salt, 0, FeffParameters(kind="EXAFS")))
+    program = f"from aiida_xastruct.engine.feff.runner import run; run({str(tmp_path)!r}, cpu_limit=600)"
+    done = subprocess.run(["/bin/sh", "-c", f'ulimit -t 9; exec {sys.executable} -c "{program}"'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def heed_signals() -> None:
