@@ -144,11 +144,13 @@ def joint_section(card: dict[str, Any]) -> list[str]:
 
 
 def _kept(card: dict[str, Any]) -> str:
-    """What is to be said of networks that were only calibrated anew."""
-    calibrated = card.get("calibration_data_hash", card["training_data_hash"])
+    """What is to be said of networks that were only calibrated anew, and of those that went on learning."""
+    said = []
+    if card.get("calibration_data_hash", card["training_data_hash"]) != card["training_data_hash"]:
+        said.append(f"of data `{card['training_data_hash'][:12]}`")
     if (before := card["training"].get("before")) is not None:
-        return f" (before that of data `{before['training_data_hash'][:12]}`, from which the networks went on)"
-    return "" if calibrated == card["training_data_hash"] else f" (of data `{card['training_data_hash'][:12]}`)"
+        said.append(f"before that of data `{before['training_data_hash'][:12]}`, from which the networks went on")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _risk(card: dict[str, Any]) -> list[str]:

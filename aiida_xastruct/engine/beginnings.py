@@ -1,4 +1,4 @@
-"""Networks that a training begins from: those of a model that is there already, rather than random ones."""
+"""Models that are there already: networks that a training begins from, rather than random ones, and the cards of those that stay."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from .configuration import FamilyConfig
 from .errors import DatasetError, ModelError
 from .models.ensemble import Architecture, Ensemble
 from .models.tasks import Task
+
+#: What a card says of how its networks came about, and keeps when they are calibrated anew.
+LEARNED = ("architecture", "elements", "edges", "training", "training_data_hash", "training_sites")
 
 
 def beginning(folder: Path, learned: Task, config: FamilyConfig, begin: Collection[str]) -> Ensemble | None:
@@ -48,25 +51,36 @@ def training_before(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: if the folder holds no model.
     """
-    card = _card(folder)
+    card = card_of(folder, "begin from")
     return {**card["training"], "training_data_hash": card["training_data_hash"]}
 
 
-def _read(folder: Path, task: Task, config: FamilyConfig) -> Ensemble:
-    card = _card(folder)
-    architecture, seed = Architecture(**card["architecture"]), card["split"]["seed"]
-    if architecture != config.architecture:
-        raise ModelError(f"{task.label} in {folder.parent} has {architecture}, and is to begin {config.architecture}; they must agree.")
-    if seed != config.split_seed:
-        raise DatasetError(f"{task.label} in {folder.parent} was trained on split {seed}, not {config.split_seed}; begin from another.")
-    return Ensemble.load(folder / WEIGHTS, task, architecture)
+def card_of(folder: Path, to: str) -> dict[str, Any]:
+    """The card of a model whose networks a run does something with: `to` "keep", or to "begin from".
 
-
-def _card(folder: Path) -> dict[str, Any]:
+    Raises:
+        ModelError: if the folder holds no model, or its card does not say how it was trained.
+    """
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text())
-        Architecture(**card["architecture"])
-        dict(card["training"], hash=card["training_data_hash"], seed=card["split"]["seed"])
+        learned = {name: card[name] for name in LEARNED}
+        Architecture(**learned["architecture"])
+        Task(card["task"], card["kind"])
+        _ = card["split"]["seed"], learned["training"]["best_select_loss"]  # looked up, so that what is lacking is said here
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder} holds no model to begin from ({error}); give the folder of a family that has it.") from error
+        raise ModelError(f"{folder} holds no model to {to} ({error}); train it, or give the folder of a family that has it.") from error
     return card
+
+
+def check_split(card: dict[str, Any], folder: Path, split_seed: int, advice: str) -> None:
+    """Raise DatasetError if a model was trained on another split: its training sites would be among those to calibrate on."""
+    if (seed := card["split"]["seed"]) != split_seed:
+        raise DatasetError(f"{folder.name} in {folder.parent} was trained on split {seed}, not {split_seed}; {advice}.")
+
+
+def _read(folder: Path, task: Task, config: FamilyConfig) -> Ensemble:
+    card = card_of(folder, "begin from")
+    if (architecture := Architecture(**card["architecture"])) != config.architecture:
+        raise ModelError(f"{task.label} in {folder.parent} has {architecture}, and is to begin {config.architecture}; they must agree.")
+    check_split(card, folder, config.split_seed, "begin from another")
+    return Ensemble.load(folder / WEIGHTS, task, architecture)

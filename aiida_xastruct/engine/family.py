@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from . import ALGORITHM_VERSION
-from .beginnings import beginning, training_before
+from .beginnings import LEARNED, beginning, card_of, check_split, training_before
 from .bundle import CARD, FAMILY_CARD, MATERIALS, POOL, WEIGHTS, FamilyBundle, ModelBundle, list_materials
 from .checkpoint import RunState, is_first_process, wait_for_all
 from .configuration import TASKS, FamilyConfig
@@ -208,10 +208,6 @@ def make_model(
     return ModelBundle.load(folder)
 
 
-#: What a card says of how its networks came about, and keeps when they are calibrated anew.
-_LEARNED = ("architecture", "elements", "edges", "training", "training_data_hash", "training_sites")
-
-
 def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_hash: str) -> bool:
     """Calibrate and measure the networks of a model on another dataset; its card goes on saying what they learned from.
 
@@ -222,17 +218,11 @@ def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_ha
         ModelError: if the folder holds no model.
         DatasetError: if the networks were trained on another split: their training sites would be among those to calibrate on.
     """
-    try:
-        card = json.loads((folder / CARD).read_text())
-        task, architecture = Task(card["task"], card["kind"]), Architecture(**card["architecture"])
-        learned = {name: card[name] for name in _LEARNED}
-        seed, losses = card["split"]["seed"], card["training"]["best_select_loss"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder} holds no model to keep ({error}); train it, or give the folder of a family that has it.") from error
-    if seed != config.split_seed:
-        raise DatasetError(f"{task.label} in {folder.parent} was trained on split {seed}, not {config.split_seed}; train it again.")
-    bundle = finish_model(Ensemble.load(folder / WEIGHTS, task, architecture), dataset, config, losses, data_hash, folder)
-    bundle.card.update(learned, calibration_data_hash=data_hash)
+    card = card_of(folder, "keep")
+    check_split(card, folder, config.split_seed, "train it again")
+    ensemble = Ensemble.load(folder / WEIGHTS, Task(card["task"], card["kind"]), Architecture(**card["architecture"]))
+    bundle = finish_model(ensemble, dataset, config, card["training"]["best_select_loss"], data_hash, folder)
+    bundle.card.update({name: card[name] for name in LEARNED}, calibration_data_hash=data_hash)
     bundle.save(folder)
     return POOL in card
 

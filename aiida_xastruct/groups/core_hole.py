@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -197,10 +198,10 @@ class CoreHolePseudoFamily(RecommendedCutoffMixin, PseudoPotentialFamily):  # ty
             raise PseudoError(f"{folder} exists already; choose another place.") from error
         for half, nodes in ((GROUND_STATE, self.pseudos), (CORE_HOLE, self.core_holes)):
             (folder / half).mkdir()
-            names = {element: node.filename for element, node in nodes.items()}
+            named = Counter(node.filename for node in nodes.values())
             for element, node in nodes.items():
                 # A node that was there before keeps the name it was stored by, which may be that of another one here.
-                name = node.filename if list(names.values()).count(node.filename) == 1 else f"{element}.{node.filename}"
+                name = node.filename if named[node.filename] == 1 else f"{element}.{node.filename}"
                 (folder / half / name).write_bytes(node.get_content("rb"))
         manifest: dict[str, Any] = {"core_level": self.core_level, "description": self.description}
         if self.get_cutoff_stringencies():
@@ -233,19 +234,17 @@ def _check(ground: Mapping[str, Upf], holes: Mapping[str, Upf], level: str) -> s
     """
     if len(level) != 2 or level[0] not in "1234567" or level[1] not in "spdf":
         raise PseudoError(f"the core level {level!r} is unknown; give one such as 1s.")
-    by_element: dict[str, Upf] = {}
+    functionals: dict[str, str] = {}
     for half, found in ((False, ground), (True, holes)):
         seen: dict[str, str] = {}
         for name, facts in found.items():
+            functionals[facts.functional] = f"{CORE_HOLE if half else GROUND_STATE}/{name}"  # the halves may have the same names
             if (other := seen.setdefault(facts.element, name)) != name:
                 raise PseudoError(f"{other} and {name} are two {_half(half)} pseudopotentials of {facts.element}; keep one.")
-        if not half:
-            by_element = {facts.element: facts for facts in found.values()}
-    halves = ((GROUND_STATE, ground), (CORE_HOLE, holes))  # whose files may have the same names
-    functionals = {facts.functional: f"{half}/{name}" for half, found in halves for name, facts in found.items()}
     if len(functionals) > 1:
         words = ", ".join(f"{name} is of {functional}" for functional, name in sorted(functionals.items()))
         raise PseudoError(f"the pseudopotentials are of different functionals ({words}); give those of one.")
+    by_element = {facts.element: facts for facts in ground.values()}
     for name, facts in holes.items():
         _check_hole(name, facts, by_element.get(facts.element), level)
     for name, facts in ground.items():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -200,6 +201,15 @@ def test_hashes_are_stable_and_the_archive_gives_it_back(tmp_path, aiida_profile
     CoreHolePseudoFamily.install(found.export(tmp_path / "out"), "out")
     out = {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.UPF")}
     assert out == {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.UPF")}
+
+
+def test_two_nodes_of_one_name_are_exported_to_two_files(folder, tmp_path):
+    """The database had both by another name, and files are known by their checksums."""
+    for path in (folder / "ground_state").iterdir():
+        UpfData(io.BytesIO(path.read_bytes()), "pseudo.UPF").store()
+    out = CoreHolePseudoFamily.install(folder, "pbe").export(tmp_path / "out")
+    assert sorted(path.name for path in (out / "ground_state").iterdir()) == ["C.pseudo.UPF", "Si.pseudo.UPF"]
+    assert sorted(CoreHolePseudoFamily.install(out, "out").pseudos) == ["C", "Si"]
 
 
 def test_amplitudes_of_the_committed_set_are_right():

@@ -24,7 +24,7 @@ from .thermal import draw_conditions, thermal_chi
 #: CPU seconds a stage of FEFF may take; a site's EXAFS takes 1 to 5 in all, its XANES 10 to 60.
 CPU_LIMIT = {"EXAFS": 60, "XANES": 600}
 
-#: Wall seconds a site may take. Many times as long: at low priority beside other work a site once waited an hour for its CPU minute.
+#: Wall seconds a site may take. Many times as long: at low priority beside other work, sites once did not get their CPU minute in 3000 s.
 TIMEOUT = {"EXAFS": 3600.0, "XANES": 6 * 3600.0}
 
 #: FEFF settings of the library.
