@@ -281,6 +281,7 @@ def test_the_next_version_holds_the_other_models_too(
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(2400)  # six processes, each of which loads every library anew
 def test_killed_wherever_it_ends_as_an_undisturbed_one_and_does_nothing_twice(
     tmp_path: Path, beginning: tuple[Path, Path], new_store: Any

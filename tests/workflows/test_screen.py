@@ -171,6 +171,7 @@ def test_sources_lose_nothing(aiida_profile_clean: Any, table: Path, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(2400)  # five processes, each of which loads every library anew
 def test_killed_wherever_it_ends_with_the_rows_of_an_undisturbed_one(tmp_path: Path, new_store: Any) -> None:
     """Each process is killed by SIGKILL; the next resumes. The other screening runs in a profile of its own, so that no cache helps."""

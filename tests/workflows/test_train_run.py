@@ -76,6 +76,7 @@ class Killer(threading.Thread):
                                 self.killed += 1
 
 
+@pytest.mark.exhaustive
 def test_a_killed_training_goes_on_and_comes_to_the_same_weights(run, aiida_localhost):
     """Without a GPU a CPU goes on, and the models can be installed; killed in the middle of that, nothing is lost."""
     killer = Killer(Path(aiida_localhost.get_workdir()))
