@@ -59,7 +59,7 @@ services:
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends "$${lacking[@]}"; }
 
 test-postgresql: $(VENV)/.installed-tests services
-	@$(BIN)/python -m pytest --store postgresql -m "store and not slow" -k "not browser" --durations=5 $(STORE_TESTS)
+	@$(BIN)/python -m pytest $(SHARED) --store postgresql -m "store and not slow" -k "not browser" --durations=5 $(STORE_TESTS)
 
 # Lines are counted on the first store: another one runs no others, and counting takes time.
 test-all: WITH_BROKER := yes
