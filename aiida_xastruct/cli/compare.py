@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--fallback", type=click.Choice(["on", "off"]), help="When FEFF answers.  [default: on, where the model is unsure]")
 @click.option("-R", "--reference", is_flag=True, help="Have the engine compute all crystals.")
 @click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of the engine.  [default: fast]")
-@engine_options
+@engine_options("feff", "xspectra", "both")
 @click.option("--daemon", is_flag=True, help="Submit to the daemon and return at once.")
 @json_option
 def compare(
@@ -65,7 +65,8 @@ def compare(
 
     SPECTRUM is a stored one (pk, UUID or label) or a file: a scan, FEFF's xmu.dat, an exported spectrum, two columns of energy and mu. A
     CANDIDATE is the same, or a crystal (a CIF or another file of one, or a node), whose spectrum a model predicts, or FEFF where it is
-    unsure. With one CANDIDATE that is a spectrum, it is the reference that SPECTRUM is judged by.
+    unsure. With --engine both a crystal is two candidates, one computed by FEFF and one by XSpectra. With one CANDIDATE that is a
+    spectrum, it is the reference that SPECTRUM is judged by.
 
     XANES are compared as flat mu, EXAFS as k^2 chi(k), after the shift in energy that brings them closest.
     """

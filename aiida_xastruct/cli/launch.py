@@ -46,17 +46,22 @@ def answering_code(code: Any, needed: bool) -> Any:
     return bundled_feff_code()
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add who answers where a model is not enough, and what XSpectra needs for it, to a command."""
+def engine_options(*engines: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add who answers where a model is not enough, of these, and what XSpectra needs for it, to a command."""
+    words = "Who answers where a model is unsure." + " both: every crystal by each." * ("both" in engines)
     options = (
-        click.option("--engine", type=click.Choice(["feff", "xspectra"]), help="Who answers where a model is unsure.  [default: feff]"),
+        click.option("--engine", type=click.Choice(engines), help=f"{words}  [default: feff]"),
         click.option("--pw-code", type=types.CodeParamType(), help="pw.x, for XSpectra.  [default: that of this machine]"),
         click.option("--xspectra-code", type=types.CodeParamType(), help="xspectra.x.  [default: that of this machine]"),
         click.option("--core-holes", help="Label of XSpectra's pseudopotentials.  [default: the one family that is installed]"),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def engine_inputs(engine: str | None, code: Any, pw_code: Any, xspectra_code: Any, core_holes: str | None, needed: bool) -> dict[str, Any]:
@@ -65,17 +70,20 @@ def engine_inputs(engine: str | None, code: Any, pw_code: Any, xspectra_code: An
     Raises:
         XastructError: if a program is not installed, or what is for the other engine is given.
     """
-    if engine == "xspectra":
+    inputs: dict[str, Any] = {"reference": engine}
+    if engine != "xspectra":
+        inputs["code"] = answering_code(code, needed)
+    elif code is not None:
+        raise XastructError("--code names FEFF, and --engine xspectra asks XSpectra; leave one of the two out.")
+    if engine in ("xspectra", "both"):
         from ..tools.codes import quantum_espresso_code
 
-        if code is not None:
-            raise XastructError("--code names FEFF, and --engine xspectra asks XSpectra; leave one of the two out.")
-        pw_code = quantum_espresso_code("pw.x") if pw_code is None and needed else pw_code
-        xspectra_code = quantum_espresso_code("xspectra.x") if xspectra_code is None and needed else xspectra_code
-        return {"reference": engine, "pw_code": pw_code, "xspectra_code": xspectra_code, "core_hole_family": core_holes}
-    if pw_code is not None or xspectra_code is not None or core_holes is not None:
+        inputs["pw_code"] = quantum_espresso_code("pw.x") if pw_code is None and needed else pw_code
+        inputs["xspectra_code"] = quantum_espresso_code("xspectra.x") if xspectra_code is None and needed else xspectra_code
+        inputs["core_hole_family"] = core_holes
+    elif pw_code is not None or xspectra_code is not None or core_holes is not None:
         raise XastructError("--pw-code, --xspectra-code and --core-holes are for --engine xspectra; give it, or leave them out.")
-    return {"reference": engine, "code": answering_code(code, needed)}
+    return inputs
 
 
 def launch(make_builder: Callable[[], Any], daemon: bool) -> tuple[Any, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("-X", "--code", type=types.CodeParamType(), help="FEFF.  [default: the one that comes with this package, on this machine]")
 @click.option("--fallback", type=click.Choice(["on", "off", "always"]), help="When FEFF answers.  [default: on, where the model is unsure]")
 @click.option("--protocol", type=click.Choice(["fast", "balanced", "stringent"]), help="Of the engine.  [default: fast]")
-@engine_options
+@engine_options("feff", "xspectra")
 @click.option("--daemon", is_flag=True, help="Submit to the daemon and return at once.")
 @json_option
 @with_profile

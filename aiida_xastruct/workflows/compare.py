@@ -13,16 +13,22 @@ from ..calculations.functions.rank_candidates import read_settings
 from ..data.spectrum import SpectrumData
 from ..engine.spectrum import edge_of
 from .predict import PredictWorkChain
+from .predict_checks import REFERENCES
 from .steps import computed
 
 #: Inputs that are passed on to `xastruct.predict`.
 _PREDICTION = ("family", "code", "fallback", "protocol", "reference", "pw_code", "xspectra_code", "core_hole_family")
 
+#: Asked for as a reference: each of them, side by side.
+BOTH = "both"
+
 
 class CompareWorkChain(WorkChain):
     """Candidates in order of how much their spectra look like a target.
 
-    Crystals get their spectra from `xastruct.predict`: a learned model answers, FEFF where it is unsure, or always if asked to.
+    Crystals get their spectra from `xastruct.predict`: a learned model answers, FEFF where it is unsure, or always if asked to. With
+    `reference` both, each crystal is two candidates, `<name>_feff` and `<name>_xspectra`, and both programs compute it, whatever the model
+    says.
 
     Inputs:
         target: a spectrum, measured as a rule; its absorber is asked for.
@@ -33,12 +39,12 @@ class CompareWorkChain(WorkChain):
         code: FEFF (`xastruct-feff`).
         fallback: `on` (FEFF where the model is unsure), `off` (never) or `always`.
         protocol: fast, balanced or stringent, for the reference.
-        reference: `feff` or `xspectra`; with `pw_code`, `xspectra_code` and `core_hole_family` as `xastruct.predict` takes them.
+        reference: `feff`, `xspectra` or `both`; with `pw_code`, `xspectra_code` and `core_hole_family` as `xastruct.predict` takes them.
         max_concurrent: crystals at a time.
 
     Outputs:
         ranking: see `rank_candidates`; candidates that got no spectrum are under `refused`, each with the reason.
-        spectra: spectrum of each crystal, by its name.
+        spectra: spectrum of each crystal, by the name of the candidate.
         answers: what `xastruct.predict` says of each.
     """
 
@@ -54,7 +60,7 @@ class CompareWorkChain(WorkChain):
         spec.input("code", valid_type=AbstractCode, required=False, help="FEFF, for what the model is unsure about.")
         spec.input("fallback", valid_type=Str, required=False, serializer=to_aiida_type, help="on, off or always.")
         spec.input("protocol", valid_type=Str, required=False, serializer=to_aiida_type, help="fast, balanced or stringent.")
-        spec.input("reference", valid_type=Str, required=False, serializer=to_aiida_type, help="feff or xspectra.")
+        spec.input("reference", valid_type=Str, required=False, serializer=to_aiida_type, help="feff, xspectra or both.")
         spec.input("pw_code", valid_type=AbstractCode, required=False, help="`pw.x`, for XSpectra.")
         spec.input("xspectra_code", valid_type=AbstractCode, required=False, help="`xspectra.x`, for XSpectra.")
         spec.input("core_hole_family", valid_type=Str, required=False, serializer=to_aiida_type, help="Label of XSpectra's family.")
@@ -89,7 +95,8 @@ class CompareWorkChain(WorkChain):
         """What is asked, and of whom."""
         given = self.inputs.parameters.get_dict() if "parameters" in self.inputs else {}
         self.ctx.parameters = {"kind": self.inputs.target.kind, **given}
-        self.ctx.left = sorted(self.inputs.structures) if "structures" in self.inputs else []
+        self.ctx.crystals = _candidates(self.inputs)
+        self.ctx.left = sorted(self.ctx.crystals)
         self.ctx.running, self.ctx.spectra, self.ctx.answers, self.ctx.lost = [], {}, {}, {}
 
     def has_crystals(self) -> bool:
@@ -102,9 +109,12 @@ class CompareWorkChain(WorkChain):
         self.ctx.running, self.ctx.left = self.ctx.left[:count], self.ctx.left[count:]
         submitted = {}
         for name in self.ctx.running:
+            crystal, reference = self.ctx.crystals[name]
             inputs: dict[str, Any] = {key: self.inputs[key] for key in _PREDICTION if key in self.inputs}
+            if reference is not None:
+                inputs |= {"reference": Str(reference), "fallback": Str("always")}
             builder = PredictWorkChain.get_builder()
-            builder.structure = self.inputs.structures[name]
+            builder.structure = self.inputs.structures[crystal]
             builder.absorber = Str(self.inputs.target.absorber)
             builder.kind = Str(self.ctx.parameters["kind"])
             for key, value in inputs.items():
@@ -121,7 +131,10 @@ class CompareWorkChain(WorkChain):
         """Keep the spectra, and why others are missing."""
         for name in self.ctx.running:
             node = self.ctx[f"crystal_{name}"]
-            if "spectrum" in node.outputs and "answer" in node.outputs:
+            _, reference = self.ctx.crystals[name]
+            answered = "spectrum" in node.outputs and "answer" in node.outputs
+            # Under the name of a program stands nothing else.
+            if answered and (reference is None or node.outputs.answer["method"] == reference):
                 self.ctx.spectra[name], self.ctx.answers[name] = node.outputs.spectrum, node.outputs.answer
                 if not node.is_finished_ok:
                     self.report(f"{name}: {node.exit_message}")
@@ -157,6 +170,14 @@ class CompareWorkChain(WorkChain):
         return None
 
 
+def _candidates(inputs: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """By the name of each candidate that is a crystal: name of the crystal, and the reference that is to compute it if both are."""
+    names = list(inputs.get("structures") or {})
+    if "reference" not in inputs or inputs["reference"].value != BOTH:
+        return {name: (name, None) for name in names}
+    return {f"{name}_{reference}": (name, reference) for name in names for reference in REFERENCES}
+
+
 def _check_parameters(value: Dict | None, _: Any) -> str | None:
     """Refuse bounds that the engine does."""
     from functools import partial
@@ -175,6 +196,11 @@ def _check_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         target = inputs["target"]
         usual = edge_of(target.absorber)
         return f"the target is of {target.absorber} {target.edge}, and crystals get spectra of {usual}; give spectra of {target.edge}."
-    if both := sorted(set(structures) & set(spectra)):
+    if "reference" in inputs and inputs["reference"].value not in (*REFERENCES, BOTH):
+        return f"reference is {inputs['reference'].value!r}; use one of {', '.join((*REFERENCES, BOTH))}."
+    computed_always = "fallback" not in inputs or inputs["fallback"].value == "always"
+    if "reference" in inputs and inputs["reference"].value == BOTH and not computed_always:
+        return f"reference is {BOTH}, so that FEFF and XSpectra compute every crystal; leave fallback out."
+    if both := sorted(set(_candidates(inputs)) & set(spectra)):
         return f"{both[0]} names a crystal and a spectrum; give each candidate a name of its own."
     return None

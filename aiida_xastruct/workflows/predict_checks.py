@@ -8,6 +8,7 @@ from aiida.orm import Dict, Str, StructureData
 
 from ..engine.errors import XastructError
 from ..engine.spectrum import edge_of
+from .crystal import check_question, symbols_of
 from .inputs import DAMAGED_NODE, unreadable
 
 FALLBACKS = ("on", "off", "always")
@@ -68,21 +69,14 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
 
 def _check_question(inputs: dict[str, Any], structure: StructureData) -> str | None:
     """Refuse what `check_inputs` does, of a node that can be read."""
-    if tuple(structure.pbc) != (True, True, True):
-        return "the structure is not periodic in three dimensions; put a molecule or slab into a box and set pbc in all three."
+    if words := check_question(inputs):
+        return words
     if structure.is_alloy or structure.has_vacancies:
         return "the structure is disordered; give an ordered supercell or pick one occupation."
-    if ("absorber" in inputs) == ("sites" in inputs):
-        return "give either absorber (an element) or sites (indices), not both and not neither."
-    symbols = [structure.get_kind(name).symbol for name in structure.get_site_kindnames()]
-    if "absorber" in inputs:
-        absorber = inputs["absorber"].value
-        if absorber not in symbols:
-            return f"{absorber} is not in the structure ({structure.get_formula()}); choose one of {', '.join(sorted(set(symbols)))}."
-    elif refused := _check_sites(inputs["sites"].get_list(), symbols):
-        return refused
-    else:
-        absorber = symbols[inputs["sites"].get_list()[0]]
+    symbols = symbols_of(structure)
+    absorber = inputs["absorber"].value if "absorber" in inputs else symbols[inputs["sites"].get_list()[0]]
+    if absorber not in symbols:
+        return f"{absorber} is not in the structure ({structure.get_formula()}); choose one of {', '.join(sorted(set(symbols)))}."
     return _check_reach(inputs, absorber)
 
 
@@ -94,18 +88,4 @@ def _check_reach(inputs: dict[str, Any], absorber: str) -> str | None:
         return f"XSpectra computes XANES, not {inputs['kind'].value}; leave reference out, for FEFF."
     if (edge := edge_of(absorber)) != "K":
         return f"XSpectra computes K edges here, and spectra of {absorber} are of {edge}; leave reference out, for FEFF."
-    return None
-
-
-def _check_sites(sites: list[Any], symbols: list[str]) -> str | None:
-    """Refuse what are not distinct indices of one element."""
-    if not sites:
-        return "sites is empty; give at least one index."
-    for site in sites:
-        if isinstance(site, bool) or not isinstance(site, int) or not 0 <= site < len(symbols):
-            return f"site {site!r} does not exist; the structure has sites 0 to {len(symbols) - 1}."
-    if len(set(sites)) < len(sites):
-        return "sites names a site twice; give each once."
-    if len(elements := sorted({symbols[site] for site in sites})) > 1:
-        return f"the sites are of different elements ({', '.join(elements)}); ask once for each element."
     return None

@@ -60,6 +60,8 @@ def test_predict_and_compare_ask_xspectra(run, tmp_path, monkeypatch):
     asked = ("--absorber", "C", "--engine", "xspectra", "--json")
     answer = json.loads(run(cli, "predict", crystal, *asked, "--fallback", "always").stdout)
     assert (answer["method"], answer["reference"], answer["flagged"]) == ("xspectra", "xspectra", [])
-    (row,) = json.loads(run(cli, "compare", answer["pk"]["spectrum"], crystal, *asked, "--reference").stdout)["candidates"]
-    assert (row["method"], row["rank"]) == ("xspectra", 1)
-    assert row["distance"] < 0.01
+    both = ("--absorber", "C", "--engine", "both", "--json")
+    first, second = json.loads(run(cli, "compare", answer["pk"]["spectrum"], crystal, *both).stdout)["candidates"]
+    assert (first["name"], first["method"], first["rank"]) == ("diamond_xspectra", "xspectra", 1)
+    assert (second["name"], second["method"]) == ("diamond_feff", "feff")
+    assert first["distance"] < 0.01 < second["distance"]

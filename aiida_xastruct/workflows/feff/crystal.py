@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ToContext, WorkChain
+from aiida.engine import ExitCode, ToContext
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
@@ -15,6 +15,7 @@ from ...calculations.feff_batch import FeffBatchCalculation, cores
 from ...calculations.functions.average_spectra import average_spectra
 from ...calculations.functions.sum_edges import sum_edges
 from ...data.spectrum import SpectrumData
+from ..crystal import CrystalWorkChain, check_question
 from ..steps import computed
 from .base import MAX_WALLCLOCK, FeffBaseWorkChain
 from .checks import refused
@@ -57,11 +58,15 @@ def _check_count(value: orm.Int | None, _: Any) -> str | None:
 
 def _check_inputs(value: Any, namespace: Any) -> str | None:
     """Refuse overrides that FEFF would refuse or misread, an edge that is given twice, and a sum over edges of EXAFS."""
+    if "structure" not in value or "structure" not in namespace:
+        return None
+    if words := check_question(value):
+        return words
     overrides = value["overrides"].get_dict() if "overrides" in value else {}
     if words := refused(overrides, FeffBaseWorkChain.OVERRIDES, value["kind"].value if "kind" in value else "XANES"):
         return words
     parameters = overrides.get("parameters", {})
-    if "edge" not in value or "overrides" not in namespace:
+    if "edge" not in value:
         return None
     if "edge" in parameters:
         return "the edge is given twice; leave it out of the overrides."
@@ -70,7 +75,7 @@ def _check_inputs(value: Any, namespace: Any) -> str | None:
     return None
 
 
-class FeffCrystalWorkChain(WorkChain):
+class FeffCrystalWorkChain(CrystalWorkChain):
     """FEFF on every symmetry-inequivalent site of an element, and the mean weighted by multiplicity.
 
     Sites run side by side, each by `xastruct.feff.base`, or packed, some in one `xastruct.feff_batch`. A packed site that fails, or whose
@@ -79,7 +84,8 @@ class FeffCrystalWorkChain(WorkChain):
     Inputs:
         code: `xastruct-feff`; packing needs it, another FEFF runs its sites alone.
         structure: the crystal; ordered.
-        absorber: symbol of the absorbing element.
+        absorber: symbol of the absorbing element; or
+        sites: indices of inequivalent sites of one element, from 0.
         kind: XANES or EXAFS.
         edge: the one that people measure if left out; `L2,3` for L3 and L2 and their sum, over one range (XANES).
         protocol: fast, balanced or stringent.
@@ -99,82 +105,49 @@ class FeffCrystalWorkChain(WorkChain):
         """Inputs, outline, outputs and exit codes."""
         super().define(spec)
         spec.input("code", valid_type=orm.AbstractCode, help="`xastruct-feff`, see `aiida_xastruct.tools.codes.bundled_feff_code`.")
-        spec.input("structure", valid_type=orm.StructureData, help="The crystal; ordered.")
-        spec.input("absorber", valid_type=orm.Str, serializer=orm.to_aiida_type, help="Symbol of the absorbing element.")
-        spec.input(
-            "kind",
-            valid_type=orm.Str,
-            default=lambda: orm.Str("XANES"),
-            serializer=orm.to_aiida_type,
-            validator=_check_choice("XANES", "EXAFS"),
-        )
-        spec.input(
-            "edge", valid_type=orm.Str, required=False, serializer=orm.to_aiida_type, validator=_check_edge,
-            help="K, L1, L2, L3, M4 or M5; L2,3 for the sum of L3 and L2; the one that people measure if left out.",
-        )  # fmt: skip
-        spec.input(
-            "protocol", valid_type=orm.Str, default=lambda: orm.Str("fast"), serializer=orm.to_aiida_type,
-            validator=_check_choice("fast", "balanced", "stringent"),
-        )  # fmt: skip
-        spec.input(
-            "overrides", valid_type=orm.Dict, required=False, serializer=orm.to_aiida_type,
-            help="Of the protocol: see `FeffBaseWorkChain.get_builder_from_protocol`.",
-        )  # fmt: skip
+        spec.inputs["kind"].validator, spec.inputs["kind"].help = _check_choice("XANES", "EXAFS"), "XANES or EXAFS."
+        spec.inputs["edge"].validator = _check_edge
+        spec.inputs["edge"].help = "K, L1, L2, L3, M4 or M5; L2,3 for the sum of L3 and L2; the one that people measure if left out."
+        spec.inputs["protocol"].validator = _check_choice("fast", "balanced", "stringent")
+        spec.inputs["overrides"].help = "Of the protocol: see `FeffBaseWorkChain.get_builder_from_protocol`."
         spec.input(
             "sites_per_job", valid_type=orm.Int, required=False, serializer=orm.to_aiida_type, validator=_check_count,
             help="How many sites a job computes; 50 for EXAFS and 1 for XANES if left out.",
         )  # fmt: skip
         spec.inputs.validator = _check_inputs
         spec.outline(cls.find_sites, cls.run_packs, cls.inspect_packs, cls.run_sites, cls.inspect_sites, cls.add_edges, cls.conclude)
-        spec.output("spectrum", valid_type=SpectrumData)
-        spec.output_namespace("spectra", valid_type=SpectrumData, dynamic=True)
         spec.output_namespace("edge_spectra", valid_type=SpectrumData, dynamic=True)
-        spec.output_namespace("output_parameters", valid_type=orm.Dict, dynamic=True)
-        spec.exit_code(301, "ERROR_NO_SITES", message="{reason}")
-        spec.exit_code(302, "ERROR_SITE_FAILED", message="FEFF gave no spectrum of every site, so no mean: {reason}")
-        spec.exit_code(303, "ERROR_NO_MEAN", message="The spectra of the sites cannot be averaged: {reason}")
         spec.exit_code(304, "ERROR_INVALID_EDGE", message="{reason}")
         spec.exit_code(305, "ERROR_NO_SUM", message="The spectra of the edges cannot be summed: {reason}")
-        spec.exit_code(410, "WARNING_SCF_NOT_CONVERGED", message="The mean is there, but SCF did not settle for {reason}.")
 
     @classmethod
     def get_builder_from_protocol(
         cls,
         code: orm.AbstractCode,
         structure: orm.StructureData,
-        absorber: str,
-        kind: str = "XANES",
+        absorber: str | None = None,
+        kind: str | None = None,
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         edge: str | None = None,
         sites_per_job: int | None = None,
+        sites: list[int] | None = None,
     ) -> ProcessBuilder:
         """Builder; see the inputs, and `FeffBaseWorkChain.get_builder_from_protocol` for the overrides."""
-        builder = cls.get_builder()
-        builder.code, builder.structure, builder.absorber, builder.kind = code, structure, orm.Str(absorber), orm.Str(kind)
-        if protocol is not None:
-            builder.protocol = orm.Str(protocol)
-        if overrides:
-            builder.overrides = orm.Dict(dict(overrides))
-        if edge is not None:
-            builder.edge = orm.Str(edge)
-        if sites_per_job is not None:
-            builder.sites_per_job = orm.Int(sites_per_job)
-        return builder
+        return cls.builder_of(
+            code=code, structure=structure, absorber=absorber, sites=sites, kind=kind, edge=edge, protocol=protocol,
+            overrides=dict(overrides or {}) or None, sites_per_job=sites_per_job,
+        )  # fmt: skip
 
     def find_sites(self) -> ExitCode | None:
         """The inequivalent sites of the absorber, and the edges to compute."""
         from ...engine.errors import XastructError
         from ...engine.feff.deck import resolve_edge
-        from ...engine.structure import check_structure, inequivalent_absorbers
 
-        absorber = self.inputs.absorber.value
-        structure = self.inputs.structure.get_pymatgen_structure()
         overrides = self.inputs.overrides.get_dict() if "overrides" in self.inputs else {}
         asked = self.inputs.edge.value if "edge" in self.inputs else overrides.get("parameters", {}).get("edge", "")
         try:
-            check_structure(structure)
-            found = inequivalent_absorbers(structure, absorber)
+            absorber, self.ctx.sites = self.absorbing_sites()
             resolve_edge(absorber)
         except XastructError as error:
             return self.exit_codes.ERROR_NO_SITES.format(reason=str(error))
@@ -182,7 +155,6 @@ class FeffCrystalWorkChain(WorkChain):
             self.ctx.overrides = _overrides_by_edge(absorber, asked, overrides)
         except XastructError as error:
             return self.exit_codes.ERROR_INVALID_EDGE.format(reason=str(error))
-        self.ctx.sites = [item.site for item in found]
         self.ctx.alone = [[edge, site] for edge in self.ctx.overrides for site in self.ctx.sites]
         # By `_name`: spectra to keep, spectra of packed sites whose SCF did not settle; edge of each packed job by its label.
         self.ctx.found, self.ctx.unsettled, self.ctx.packs = {}, {}, {}
@@ -300,7 +272,7 @@ class FeffCrystalWorkChain(WorkChain):
         for words in mean.settings.get("warnings", []):
             self.report(f"Warning: {words}")
         names = ", ".join(sorted(self.ctx.doubtful))
-        return self.exit_codes.WARNING_SCF_NOT_CONVERGED.format(reason=names) if names else None
+        return self.exit_codes.WARNING_NOT_CONVERGED.format(reason=f"SCF did not settle for {names}") if names else None
 
     @property
     def _both(self) -> bool:

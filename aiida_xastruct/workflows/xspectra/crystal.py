@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ToContext, WorkChain
+from aiida.engine import ExitCode, ToContext
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from ...calculations.functions.average_spectra import average_spectra
 from ...calculations.functions.core_hole_supercell import core_hole_supercell, hole_kind
 from ...calculations.functions.xspectra_spectrum import xspectra_spectrum
-from ...data.spectrum import SpectrumData
 from ...engine.errors import XastructError
+from ..crystal import CrystalWorkChain, check_question
 from ..steps import computed
 from .base import XspectraBaseWorkChain
 
@@ -36,10 +36,8 @@ def _check_inputs(value: Any, namespace: Any) -> str | None:
     """Refuse a protocol or overrides that are unknown, and what does not say which sites."""
     if "structure" not in value or "structure" not in namespace:
         return None
-    if ("absorber" in value) == ("sites" in value):
-        return "give either absorber (an element) or sites (indices), not both and not neither."
-    if tuple(value["structure"].pbc) != (True, True, True):
-        return "the structure is not periodic in three dimensions; put a molecule or slab into a box and set pbc in all three."
+    if words := check_question(value):
+        return words
     overrides = value["overrides"].get_dict() if "overrides" in value else {}
     try:
         XspectraBaseWorkChain.settings(value["protocol"].value if "protocol" in value else None, overrides)
@@ -48,7 +46,7 @@ def _check_inputs(value: Any, namespace: Any) -> str | None:
     return None
 
 
-class XspectraCrystalWorkChain(WorkChain):
+class XspectraCrystalWorkChain(CrystalWorkChain):
     """XSpectra on every symmetry-inequivalent site of an element, and the mean weighted by multiplicity.
 
     Each site gets a supercell of its own, in which it has a hole in 1s and the cell is charged, so that the electron is missing (full core
@@ -77,30 +75,15 @@ class XspectraCrystalWorkChain(WorkChain):
     def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
         """Inputs, outline, outputs and exit codes."""
         super().define(spec)
-        text = orm.to_aiida_type
         spec.input("pw_code", valid_type=orm.AbstractCode, help="`pw.x`, see `aiida_xastruct.tools.codes.quantum_espresso_code`.")
         spec.input("xspectra_code", valid_type=orm.AbstractCode, help="`xspectra.x`, alike.")
-        spec.input("structure", valid_type=orm.StructureData, help="The crystal; ordered.")
-        spec.input("absorber", valid_type=orm.Str, required=False, serializer=text, help="Symbol of the absorbing element.")
-        spec.input("sites", valid_type=orm.List, required=False, serializer=text, help="Indices of inequivalent sites of one element.")
-        spec.input("family", valid_type=orm.Str, required=False, serializer=text, help="Label of the core-hole family.")
-        spec.input("kind", valid_type=orm.Str, default=lambda: orm.Str("XANES"), serializer=text, validator=_check_kind)
-        spec.input("edge", valid_type=orm.Str, required=False, serializer=text, validator=_check_edge, help="K.")
-        spec.input("protocol", valid_type=orm.Str, default=lambda: orm.Str("fast"), serializer=text, help="fast, balanced or stringent.")
-        spec.input(
-            "overrides", valid_type=orm.Dict, required=False, serializer=text,
-            help="Of the protocol: see `XspectraBaseWorkChain.settings`.",
-        )  # fmt: skip
+        spec.input("family", valid_type=orm.Str, required=False, serializer=orm.to_aiida_type, help="Label of the core-hole family.")
+        spec.inputs["kind"].validator, spec.inputs["kind"].help = _check_kind, "XANES."
+        spec.inputs["edge"].validator, spec.inputs["edge"].help = _check_edge, "K."
+        spec.inputs["overrides"].help = "Of the protocol: see `XspectraBaseWorkChain.settings`."
         spec.inputs.validator = _check_inputs
         spec.outline(cls.find_sites, cls.run_scf, cls.inspect_scf, cls.run_xspectra, cls.inspect_xspectra, cls.conclude)
-        spec.output("spectrum", valid_type=SpectrumData)
-        spec.output_namespace("spectra", valid_type=SpectrumData, dynamic=True)
-        spec.output_namespace("output_parameters", valid_type=orm.Dict, dynamic=True)
-        spec.exit_code(301, "ERROR_NO_SITES", message="{reason}")
-        spec.exit_code(302, "ERROR_SITE_FAILED", message="There is no spectrum of every site, so no mean: {reason}")
-        spec.exit_code(303, "ERROR_NO_MEAN", message="The spectra of the sites cannot be averaged: {reason}")
         spec.exit_code(306, "ERROR_NO_PSEUDOS", message="{reason}")
-        spec.exit_code(410, "WARNING_NOT_CONVERGED", message="The mean is there, but XSpectra did not converge for {reason}.")
 
     @classmethod
     def get_builder_from_protocol(
@@ -109,39 +92,26 @@ class XspectraCrystalWorkChain(WorkChain):
         xspectra_code: orm.AbstractCode,
         structure: orm.StructureData,
         absorber: str | None = None,
+        kind: str | None = None,
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
+        edge: str | None = None,
         family: str | None = None,
         sites: list[int] | None = None,
     ) -> ProcessBuilder:
         """Builder; see the inputs, and `XspectraBaseWorkChain.settings` for the overrides."""
-        builder = cls.get_builder()
-        builder.pw_code, builder.xspectra_code, builder.structure = pw_code, xspectra_code, structure
-        plain = {"absorber": absorber, "protocol": protocol, "family": family, "sites": sites, "overrides": dict(overrides or {}) or None}
-        for name, value in plain.items():
-            if value is not None:
-                setattr(builder, name, value)
-        return builder
+        return cls.builder_of(
+            pw_code=pw_code, xspectra_code=xspectra_code, structure=structure, absorber=absorber, sites=sites, kind=kind, edge=edge,
+            protocol=protocol, overrides=dict(overrides or {}) or None, family=family,
+        )  # fmt: skip
 
     def find_sites(self) -> ExitCode | None:
         """The inequivalent sites of the absorber, their pseudopotentials, and a supercell for each."""
-        from ...engine.structure import check_structure, inequivalent_absorbers, multiplicities, symbol
         from ..inputs import find_core_hole_family
 
         structure = self.inputs.structure
         try:
-            crystal = structure.get_pymatgen_structure()
-            check_structure(crystal)
-            if "sites" in self.inputs:
-                self.ctx.sites = [int(site) for site in self.inputs.sites.get_list()]
-                multiplicities(crystal, self.ctx.sites)
-                elements = {symbol(crystal, site) for site in self.ctx.sites}
-                if len(elements) != 1:
-                    return self.exit_codes.ERROR_NO_SITES.format(reason="sites are to be indices of one element.")
-                self.ctx.absorber = elements.pop()
-            else:
-                self.ctx.absorber = self.inputs.absorber.value
-                self.ctx.sites = [item.site for item in inequivalent_absorbers(crystal, self.ctx.absorber)]
+            self.ctx.absorber, self.ctx.sites = self.absorbing_sites()
         except XastructError as error:
             return self.exit_codes.ERROR_NO_SITES.format(reason=str(error))
         overrides = self.inputs.overrides.get_dict() if "overrides" in self.inputs else {}
@@ -332,7 +302,7 @@ class XspectraCrystalWorkChain(WorkChain):
             return self.exit_codes.ERROR_NO_MEAN.format(reason=node.exit_message)
         self.out("spectrum", mean)
         names = ", ".join(self.ctx.doubtful)
-        return self.exit_codes.WARNING_NOT_CONVERGED.format(reason=names) if names else None
+        return self.exit_codes.WARNING_NOT_CONVERGED.format(reason=f"XSpectra did not converge for {names}") if names else None
 
     def _said(self, cell: dict[str, Any]) -> dict[str, Any]:
         """What is kept in the settings of a spectrum."""

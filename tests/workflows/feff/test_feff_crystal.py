@@ -42,6 +42,15 @@ def test_mean_over_sites(mixed):
     np.testing.assert_allclose(np.interp(k**2 / 0.26246842, mean.energy - mean.e0, mean.mu) - 1, expected, atol=3e-3)
 
 
+def test_some_of_the_sites(mixed):
+    build = FeffCrystalWorkChain.get_builder_from_protocol
+    results, node = run_get_node(build(bundled_feff_code(), mixed, kind="EXAFS", sites=[1]))
+    assert node.is_finished_ok, (node.exit_status, node.exit_message)
+    (spectrum,) = results["spectra"].values()
+    assert (spectrum.absorber, spectrum.site, spectrum.multiplicity) == ("Mg", 1, 3)
+    assert results["spectrum"].multiplicity == 3
+
+
 def test_an_element_that_is_not_there(mixed):
     _, node = run_get_node(FeffCrystalWorkChain.get_builder_from_protocol(bundled_feff_code(), mixed, "Cu"))
     assert node.exit_status == 301

@@ -172,3 +172,35 @@ def test_it_goes_on_from_where_it_was(diamond):
     assert [job.exit_status for job in jobs[:-1]] == [312] * (len(jobs) - 1)
     assert len(jobs) > 1
     assert jobs[1].inputs.previous.uuid == jobs[0].outputs.remote_folder.uuid
+
+
+@needs_programs
+def test_two_sites_of_low_symmetry():
+    """Graphite: a cell for each of two sites, three polarisations, one scale of energy; the pi bands only along the axis."""
+    CoreHolePseudoFamily.install(ARCHIVE, "pbe")
+    layers = Structure.from_spacegroup("P6_3/mmc", Lattice.hexagonal(2.464, 6.711), ["C", "C"], [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]])
+    results, node = run_get_node(
+        XspectraCrystalWorkChain.get_builder_from_protocol(
+            quantum_espresso_code("pw.x"), quantum_espresso_code("xspectra.x"), orm.StructureData(pymatgen=layers), "C",
+            overrides={**TINY, "image_distance": 2.4, "kpoints_spacing": 0.9, "spectrum_spacing": 0.9},
+        )
+    )  # fmt: skip
+    assert node.exit_status in (0, 410), (node.exit_status, node.exit_message)
+    spectra = results["spectra"]
+    assert [(name, spectra[name].multiplicity, spectra[name].settings["polarisations"]) for name in sorted(spectra)] == [
+        ("site_0", 2, 3), ("site_2", 2, 3),
+    ]  # fmt: skip
+    shifts = [spectrum.settings["shift_ev"] for spectrum in spectra.values()]
+    assert min(shifts) == 0.0
+    assert 0.0 < max(shifts) < 2.0
+    mean = results["spectrum"]
+    expected = np.mean([np.interp(mean.energy, one.energy, one.mu) for one in spectra.values()], axis=0)
+    inside = mean.energy < min(one.energy[-1] for one in spectra.values())
+    assert mean.mu[inside] == pytest.approx(expected[inside], abs=0.05)
+    curves = {}
+    for child in node.called:
+        if child.process_type == "aiida.workflows:xastruct.xspectra.base":
+            energy, sigma = child.outputs.spectrum.get_x()[1], child.outputs.spectrum.get_y()[0][1]
+            near = (energy > 0.0) & (energy < 4.0)
+            curves.setdefault(tuple(child.inputs.xspectra.polarisation), []).append(sigma[near].sum() / sigma.sum())
+    assert min(curves[0.0, 0.0, 1.0]) > 3 * max(*curves[1.0, 0.0, 0.0], *curves[0.0, 1.0, 0.0])

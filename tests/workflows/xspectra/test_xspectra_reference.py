@@ -66,6 +66,9 @@ def test_engine_and_codes_of_the_command_line_fit():
     with pytest.raises(XastructError, match="leave one of the two out"):
         engine_inputs("xspectra", object(), None, None, None, needed=False)
     assert engine_inputs("xspectra", None, None, None, "pbe", needed=False)["core_hole_family"] == "pbe"
+    code = object()
+    both = {"reference": "both", "code": code, "pw_code": code, "xspectra_code": code, "core_hole_family": None}
+    assert engine_inputs("both", code, code, code, None, needed=False) == both
 
 
 def test_without_codes_the_model_answers_and_is_flagged():
