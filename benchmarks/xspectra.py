@@ -105,7 +105,9 @@ def run_xspectra(name: str) -> dict[str, Any]:
             spectrum = link.node.outputs.spectrum
             curves[link.link_label] = [spectrum.get_x()[1].tolist(), spectrum.get_y()[0][1].tolist()]
     logs = {name: said.get_dict() for name, said in outputs.get("output_parameters", {}).items()}
-    return _kept(outputs, node) | {"logs": logs, "polarisations": curves}
+    jobs = [one for one in node.called_descendants if one.process_type == "aiida.calculations:xastruct.xspectra"]
+    seconds = sum(one.outputs.output_parameters["cpu_seconds"] for one in jobs if "output_parameters" in one.outputs)
+    return _kept(outputs, node) | {"logs": logs, "polarisations": curves, "cpu_seconds": seconds}
 
 
 def run_feff(name: str) -> dict[str, Any]:
@@ -233,18 +235,20 @@ def _amplitudes(result: dict[str, Any]) -> list[str]:
 
 def _runs(result: dict[str, Any]) -> list[str]:
     rows = [
-        "| run | sites | polarisations | atoms | holes apart (Å) | E0 (eV) | lowest empty above highest full (eV) | CPU of XSpectra (s) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| run | sites | fields | mesh of k | atoms | holes apart (Å) | E0 (eV) | lowest empty level (eV) | CPU of XSpectra (s) |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in RUNS:
-        if name not in result:
-            rows.append(f"| {name} | not run | | | | | | |")
+        if "energy" not in result.get(name, {}):
+            rows.append(f"| {name} | not run | | | | | | | |")
             continue
         sites, levels = result[name]["sites"], result[name]["logs"]["site_0"]
         settings = sites["site_0"]["settings"]
         cell, gap = settings["supercell"], levels["lowest_empty_ev"] - levels["zero_ev"]
-        e0, seconds = find_e0(spectrum_of(result, name)), sum(said["cpu_seconds"] for said in result[name]["logs"].values())
-        counts = f"{len(sites)} | {settings['polarisations']} | {cell['atoms']} | {cell['image_distance']:.2f}"
+        made = settings["spectrum_mesh"]
+        points = "x".join(map(str, made["points"])) + f", {made['shift'].count(1)} shifted" * any(made["shift"])
+        counts = f"{len(sites)} | {settings['polarisations']} | {points} | {cell['atoms']} | {cell['image_distance']:.2f}"
+        e0, seconds = find_e0(spectrum_of(result, name)), result[name]["cpu_seconds"]
         rows.append(f"| {name} | {counts} | {e0:.1f} | {gap:.2f} | {seconds:.0f} |")
     return rows
 
@@ -303,6 +307,9 @@ Debian through AiiDA (`xastruct.xspectra.crystal`), PBE, a full hole in 1s, pseu
 FEFF10 by `xastruct.feff.crystal`, protocol fast.
 
 {runs}
+
+A mesh is shifted by half a step along as many vectors as leave it the symmetry of the site. The lowest empty level counts from the highest
+full one.
 
 ## Against published numbers
 

@@ -82,7 +82,7 @@ def engine_inputs(engine: str | None, code: Any, pw_code: Any, xspectra_code: An
         inputs["xspectra_code"] = quantum_espresso_code("xspectra.x") if xspectra_code is None and needed else xspectra_code
         inputs["core_hole_family"] = core_holes
     elif pw_code is not None or xspectra_code is not None or core_holes is not None:
-        raise XastructError("--pw-code, --xspectra-code and --core-holes are for --engine xspectra; give it, or leave them out.")
+        raise XastructError("--pw-code, --xspectra-code and --core-holes are for --engine xspectra or both; give it, or leave them out.")
     return inputs
 
 

@@ -13,7 +13,7 @@ from ..calculations.functions.rank_candidates import read_settings
 from ..data.spectrum import SpectrumData
 from ..engine.spectrum import edge_of
 from .predict import PredictWorkChain
-from .predict_checks import REFERENCES
+from .predict_checks import REFERENCES, beyond_xspectra
 from .steps import computed
 
 #: Inputs that are passed on to `xastruct.predict`.
@@ -201,6 +201,10 @@ def _check_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     computed_always = "fallback" not in inputs or inputs["fallback"].value == "always"
     if "reference" in inputs and inputs["reference"].value == BOTH and not computed_always:
         return f"reference is {BOTH}, so that FEFF and XSpectra compute every crystal; leave fallback out."
+    if structures and "target" in inputs and "reference" in inputs and inputs["reference"].value == BOTH:
+        given = inputs["parameters"].get_dict() if "parameters" in inputs else {}
+        if words := beyond_xspectra(inputs["target"].absorber, given.get("kind", inputs["target"].kind)):
+            return words
     if both := sorted(set(_candidates(inputs)) & set(spectra)):
         return f"{both[0]} names a crystal and a spectrum; give each candidate a name of its own."
     return None

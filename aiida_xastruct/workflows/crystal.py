@@ -12,6 +12,8 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from ..data.spectrum import SpectrumData
 from .inputs import DAMAGED_NODE, crystal_of, unreadable
 
+PROTOCOLS = ("fast", "balanced", "stringent")
+
 
 class CrystalWorkChain(WorkChain):
     """The spectrum of each symmetry-inequivalent site of an element in a crystal by one program, and their mean.
@@ -43,7 +45,10 @@ class CrystalWorkChain(WorkChain):
         spec.input("sites", valid_type=orm.List, required=False, serializer=text, help="indices of inequivalent sites of one element.")
         spec.input("kind", valid_type=orm.Str, default=lambda: orm.Str("XANES"), serializer=text)
         spec.input("edge", valid_type=orm.Str, required=False, serializer=text)
-        spec.input("protocol", valid_type=orm.Str, default=lambda: orm.Str("fast"), serializer=text, help="fast, balanced or stringent.")
+        spec.input(
+            "protocol", valid_type=orm.Str, default=lambda: orm.Str("fast"), serializer=text, validator=check_protocol,
+            help="fast, balanced or stringent.",
+        )  # fmt: skip
         spec.input("overrides", valid_type=orm.Dict, required=False, serializer=text, help="Of the protocol.")
         spec.output("spectrum", valid_type=SpectrumData)
         spec.output_namespace("spectra", valid_type=SpectrumData, dynamic=True)
@@ -51,6 +56,7 @@ class CrystalWorkChain(WorkChain):
         spec.exit_code(301, "ERROR_NO_SITES", message="{reason}")
         spec.exit_code(302, "ERROR_SITE_FAILED", message="There is no spectrum of every site, so no mean: {reason}")
         spec.exit_code(303, "ERROR_NO_MEAN", message="The spectra of the sites cannot be averaged: {reason}")
+        spec.exit_code(304, "ERROR_INVALID_EDGE", message="{reason}")
         spec.exit_code(410, "WARNING_NOT_CONVERGED", message="The mean is there, but {reason}.")
 
     @classmethod
@@ -80,6 +86,13 @@ class CrystalWorkChain(WorkChain):
         return symbol(crystal, sites[0]), sites
 
 
+def check_protocol(value: orm.Str | None, _: Any) -> str | None:
+    """Refuse other protocols than those there are."""
+    if value is None or value.value in PROTOCOLS:
+        return None
+    return f"protocol is {value.value!r}; use one of {', '.join(PROTOCOLS)}."
+
+
 def check_question(inputs: Any) -> str | None:
     """Refuse what is no crystal, and what does not say which of its sites: a sentence, None where nothing is wrong.
 
@@ -92,6 +105,8 @@ def check_question(inputs: Any) -> str | None:
             return "the structure is not periodic in three dimensions; put a molecule or slab into a box and set pbc in all three."
         if ("absorber" in inputs) == ("sites" in inputs):
             return "give either absorber (an element) or sites (indices), not both and not neither."
+        if structure.is_alloy or structure.has_vacancies:
+            return "the structure is disordered; give an ordered supercell or pick one occupation."
         return _check_sites(inputs["sites"].get_list(), symbols_of(structure)) if "sites" in inputs else None
     except DAMAGED_NODE as error:
         return unreadable(error)
@@ -104,6 +119,8 @@ def symbols_of(structure: orm.StructureData) -> list[str]:
 
 def _check_sites(sites: list[Any], symbols: list[str]) -> str | None:
     """Refuse what are not distinct indices of one element."""
+    if not symbols:
+        return "the structure has no atoms; give a crystal."
     if not sites:
         return "sites is empty; give at least one index."
     for site in sites:

@@ -97,8 +97,8 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no round could be done with, before anything is stored."""
     from ..calculations.functions.pick_sites import read_holdout
     from ..calculations.predict import PredictCalculation
+    from .crystal import PROTOCOLS
     from .feff.checks import refused
-    from .predict_checks import PROTOCOLS
     from .screen import FEFF
 
     if not inputs.get("structures"):

@@ -10,13 +10,13 @@ from aiida.orm import AbstractCode, Dict, List, Str, StructureData
 from ..calculations.checks import check_kind
 from ..data.spectrum import SpectrumData
 from ..engine.errors import XastructError
+from .crystal import check_protocol
 from .inputs import crystal_of, find_family
 from .predict_checks import (
     CODES,
     REFERENCES,
     check_fallback,
     check_inputs,
-    check_protocol,
     check_reference,
     check_xspectra,
 )
@@ -256,9 +256,11 @@ class PredictWorkChain(WorkChain):
                 node = self.ctx[f"feff_{name}"]
                 spectrum = node.outputs.spectrum if "spectrum" in node.outputs else None
             words = node.exit_message or ("it was killed" if node.is_killed else f"exit status {node.exit_status}")
-            if spectrum is not None and (node.is_finished_ok or 400 <= (node.exit_status or 0) < 500):
+            # A 4xx status comes with a spectrum and says what it lacks; that another site of XSpectra's failed takes nothing from this one.
+            warned = 400 <= (node.exit_status or 0) < 500
+            if spectrum is not None and (warned or node.is_finished_ok or node.exit_status == 302):
                 self.ctx.spectra[name] = spectrum
-                if not node.is_finished_ok:
+                if warned:
                     self.ctx.reasons[name] = f"{_sentence(self.ctx.reasons[name])} {self._reference} warns: {words}"
             else:
                 self.ctx.failures[name] = f"{self._reference} failed: {words}"

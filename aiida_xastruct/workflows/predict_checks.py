@@ -12,7 +12,6 @@ from .crystal import check_question, symbols_of
 from .inputs import DAMAGED_NODE, unreadable
 
 FALLBACKS = ("on", "off", "always")
-PROTOCOLS = ("fast", "balanced", "stringent")
 
 #: Who can be asked where the model is not enough, and the codes that each needs.
 REFERENCES = {"feff": "FEFF", "xspectra": "XSpectra"}
@@ -22,11 +21,6 @@ CODES = {"feff": ("code",), "xspectra": ("pw_code", "xspectra_code")}
 def check_fallback(value: Str, _: Any) -> str | None:
     """Refuse other fallbacks than those there are."""
     return None if value.value in FALLBACKS else f"fallback is {value.value!r}; use one of {', '.join(FALLBACKS)}."
-
-
-def check_protocol(value: Str, _: Any) -> str | None:
-    """Refuse other protocols than those there are."""
-    return None if value.value in PROTOCOLS else f"protocol is {value.value!r}; use one of {', '.join(PROTOCOLS)}."
 
 
 def check_reference(value: Str, _: Any) -> str | None:
@@ -71,8 +65,6 @@ def _check_question(inputs: dict[str, Any], structure: StructureData) -> str | N
     """Refuse what `check_inputs` does, of a node that can be read."""
     if words := check_question(inputs):
         return words
-    if structure.is_alloy or structure.has_vacancies:
-        return "the structure is disordered; give an ordered supercell or pick one occupation."
     symbols = symbols_of(structure)
     absorber = inputs["absorber"].value if "absorber" in inputs else symbols[inputs["sites"].get_list()[0]]
     if absorber not in symbols:
@@ -84,8 +76,13 @@ def _check_reach(inputs: dict[str, Any], absorber: str) -> str | None:
     """Refuse to ask XSpectra what it does not compute."""
     if "reference" not in inputs or inputs["reference"].value != "xspectra":
         return None
-    if "kind" in inputs and inputs["kind"].value != "XANES":
-        return f"XSpectra computes XANES, not {inputs['kind'].value}; leave reference out, for FEFF."
+    return beyond_xspectra(absorber, inputs["kind"].value if "kind" in inputs else "XANES")
+
+
+def beyond_xspectra(absorber: str, kind: str) -> str | None:
+    """A sentence where XSpectra does not compute spectra of this kind, or of the edge of this element that people measure."""
+    if kind != "XANES":
+        return f"XSpectra computes XANES, not {kind}; leave reference out, for FEFF."
     if (edge := edge_of(absorber)) != "K":
         return f"XSpectra computes K edges here, and spectra of {absorber} are of {edge}; leave reference out, for FEFF."
     return None

@@ -333,8 +333,8 @@ class ScreenWorkChain(WorkChain):
 def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no chunk could be computed with, before anything is stored."""
     from ..calculations.predict import PredictCalculation
+    from .crystal import PROTOCOLS
     from .feff.checks import refused
-    from .predict_checks import PROTOCOLS
 
     if not inputs.get("structures"):
         return "there are no chunks of structures; make some with `structure_chunks`."

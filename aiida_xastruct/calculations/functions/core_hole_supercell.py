@@ -30,7 +30,7 @@ def core_hole_supercell(structure: StructureData, site: Int, image_distance: Flo
         directions of the field whose mean is the spectrum of a powder. Exit status 310 with one sentence where it would be too large.
     """
     from ...engine.structure import symbol, symbol_of
-    from ...engine.xspectra.supercell import polarisations, supercell
+    from ...engine.xspectra.supercell import polarisations, site_rotations, supercell
 
     crystal = structure.get_pymatgen_structure()
     try:
@@ -44,4 +44,5 @@ def core_hole_supercell(structure: StructureData, site: Int, image_distance: Flo
         name = hole_kind(absorber) if index == found.site else element
         repeated.append_atom(position=atom.coords.tolist(), symbols=element, name=name)
     cell = {"multiples": list(found.multiples), "atoms": len(found.structure), "image_distance": found.image_distance}
-    return {"structure": repeated, "cell": Dict({**cell, "polarisations": [list(one) for one in polarisations(crystal, site.value)]})}
+    fields = polarisations(site_rotations(crystal, site.value, found.multiples))
+    return {"structure": repeated, "cell": Dict({**cell, "polarisations": [list(one) for one in fields]})}

@@ -86,6 +86,7 @@ def write_input(
     polarisation: Sequence[float],
     species: int,
     points: Sequence[int],
+    shift: Sequence[int],
     prefix: str,
     folder: str,
     restart: bool = False,
@@ -97,7 +98,8 @@ def write_input(
         parameters: see there.
         polarisation: direction of the electric field, cartesian.
         species: number of the absorbing species in the input of pw.x, from 1.
-        points: of the mesh of k, which is shifted by half a step along each vector.
+        points: of the mesh of k, along each vector.
+        shift: 1 where the mesh is shifted by half a step along a vector, 0 where it is not.
         prefix: of pw.x.
         folder: where pw.x left its results.
         restart: go on from `SAVE`.
@@ -135,6 +137,6 @@ def write_input(
         "&cut_occ",
         " cut_desmooth = 0.1",
         "/",
-        " ".join(str(value) for value in points) + " 1 1 1",
+        " ".join(str(value) for value in (*points, *shift)),
     ]
     return "\n".join(lines) + "\n"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
 from ..errors import StructureError
 from ..spectrum import FloatArray
 from ..structure import SYMMETRY_TOLERANCE, symbol, symmetry_dataset
 
+IntArray = NDArray[np.int64]
+
 #: More atoms than this are no job for a plane-wave code on the machines that this package is for.
 MAX_ATOMS = 1000
 
-#: Polarisations whose mean is that of a powder, whatever the symmetry of the site; where that is cubic, one of them is enough.
+#: Polarisations whose mean is that of a powder, whatever the symmetry; where that is cubic, one of them is enough.
 POLARISATIONS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -70,22 +74,56 @@ def supercell(structure: Structure, site: int, distance: float) -> Supercell:
     )
 
 
-def polarisations(structure: Structure, site: int) -> list[tuple[float, float, float]]:
-    """Directions of the electric field whose mean is the spectrum of a powder: one for a site of cubic symmetry, else three."""
+def site_rotations(structure: Structure, site: int, multiples: Sequence[int] = (1, 1, 1)) -> IntArray:
+    """Rotations that leave a site where it is, and the lattice of its images too.
+
+    Args:
+        structure: the crystal.
+        site: index of the absorber.
+        multiples: repetitions along its vectors. Uneven ones, such as those of a skewed cell, keep fewer of its rotations.
+
+    Returns:
+        (n, 3, 3) matrices for fractional coordinates of the repeated cell.
+    """
     dataset = symmetry_dataset(structure)
     if dataset is None:
-        return list(POLARISATIONS)
-    place = structure.frac_coords[site]
-    threefold = 0
+        return np.eye(3, dtype=np.int64)[None]
+    place, counts, kept = structure.frac_coords[site], np.array(multiples, dtype=np.float64), []
     for rotation, shift in zip(dataset.rotations, dataset.translations, strict=True):
         moved = rotation @ place + shift - place
-        stays = np.linalg.norm(structure.lattice.get_cartesian_coords(moved - np.round(moved))) < SYMMETRY_TOLERANCE
-        threefold += bool(stays and np.trace(rotation) == 0 and round(float(np.linalg.det(rotation))) == 1)
+        if np.linalg.norm(structure.lattice.get_cartesian_coords(moved - np.round(moved))) >= SYMMETRY_TOLERANCE:
+            continue
+        repeated = rotation * counts[None, :] / counts[:, None]
+        if np.allclose(repeated, np.round(repeated)):
+            kept.append(np.round(repeated).astype(np.int64))
+    return np.array(kept)
+
+
+def polarisations(rotations: IntArray) -> list[tuple[float, float, float]]:
+    """Directions of the electric field whose mean is the spectrum of a powder: one where `site_rotations` are cubic, else three."""
+    threefold = sum(bool(np.trace(one) == 0 and round(float(np.linalg.det(one))) == 1) for one in rotations)
     # Four threefold axes, each turning two ways, make a point group cubic.
     return list(POLARISATIONS[:1] if threefold >= 8 else POLARISATIONS)
 
 
-def mesh(lattice: Lattice, spacing: float) -> list[int]:
-    """Points along each reciprocal vector that are at most so far apart, 1/angstrom."""
+def mesh(lattice: Lattice, spacing: float, rotations: IntArray) -> tuple[list[int], list[int]]:
+    """A mesh of k that has the symmetry of a site. XSpectra sums over it as it is: a mesh of less symmetry makes a cubic site dichroic.
+
+    Args:
+        lattice: of the repeated cell.
+        spacing: of points along each reciprocal vector at most, 1/angstrom.
+        rotations: of `site_rotations`.
+
+    Returns:
+        Points along each reciprocal vector, and for each whether the mesh is shifted by half a step (1) or not (0): along as many of them
+        as the rotations allow, since a shifted mesh samples better.
+    """
     lengths: FloatArray = np.linalg.norm(lattice.reciprocal_lattice.matrix, axis=1)
-    return [max(1, math.ceil(round(float(length) / spacing, 6))) for length in lengths]
+    points = [max(1, math.ceil(round(float(length) / spacing, 6))) for length in lengths]
+    # Reciprocal coordinates turn by the transposed inverse, and the inverse is one of the rotations.
+    turns = np.swapaxes(rotations, 1, 2)
+    mixed = (turns != 0).any(axis=0)
+    for _ in range(2):  # 1 with 2 and 2 with 3 is 1 with 3
+        points = [max(count for count, together in zip(points, row, strict=True) if together) for row in mixed]
+    shifts = sorted(itertools.product((0, 1), repeat=3), key=sum, reverse=True)
+    return points, next(list(shift) for shift in shifts if not ((turns @ np.array(shift) - np.array(shift)) % 2).any())

@@ -14,7 +14,7 @@ from ..spectrum import FloatArray
 MAX_BYTES = 32 * 2**20
 
 #: Functionals that have a short name and a long one of four parts.
-_NAMES = {"SLA PW PBX PBC": "PBE", "SLA PW PSX PSC": "PBESOL", "SLA PZ NOGX NOGC": "PZ", "SLA PW NOGX NOGC": "PW"}
+_NAMES = {"SLA PW PBX PBC": "PBE", "SLA PW PBE PBE": "PBE", "SLA PW PSX PSC": "PBESOL", "SLA PZ NOGX NOGC": "PZ", "SLA PW NOGX NOGC": "PW"}
 
 #: Electrons in a full shell, by the letter of its angular momentum.
 _FULL = {"S": 2.0, "P": 6.0, "D": 10.0, "F": 14.0}

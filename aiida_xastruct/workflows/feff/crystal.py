@@ -108,7 +108,6 @@ class FeffCrystalWorkChain(CrystalWorkChain):
         spec.inputs["kind"].validator, spec.inputs["kind"].help = _check_choice("XANES", "EXAFS"), "XANES or EXAFS."
         spec.inputs["edge"].validator = _check_edge
         spec.inputs["edge"].help = "K, L1, L2, L3, M4 or M5; L2,3 for the sum of L3 and L2; the one that people measure if left out."
-        spec.inputs["protocol"].validator = _check_choice("fast", "balanced", "stringent")
         spec.inputs["overrides"].help = "Of the protocol: see `FeffBaseWorkChain.get_builder_from_protocol`."
         spec.input(
             "sites_per_job", valid_type=orm.Int, required=False, serializer=orm.to_aiida_type, validator=_check_count,
@@ -117,7 +116,6 @@ class FeffCrystalWorkChain(CrystalWorkChain):
         spec.inputs.validator = _check_inputs
         spec.outline(cls.find_sites, cls.run_packs, cls.inspect_packs, cls.run_sites, cls.inspect_sites, cls.add_edges, cls.conclude)
         spec.output_namespace("edge_spectra", valid_type=SpectrumData, dynamic=True)
-        spec.exit_code(304, "ERROR_INVALID_EDGE", message="{reason}")
         spec.exit_code(305, "ERROR_NO_SUM", message="The spectra of the edges cannot be summed: {reason}")
 
     @classmethod

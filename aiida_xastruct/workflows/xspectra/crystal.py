@@ -15,7 +15,9 @@ from ...calculations.functions.average_spectra import average_spectra
 from ...calculations.functions.core_hole_supercell import core_hole_supercell, hole_kind
 from ...calculations.functions.xspectra_spectrum import xspectra_spectrum
 from ...engine.errors import XastructError
+from ...engine.spectrum import edge_of
 from ..crystal import CrystalWorkChain, check_question
+from ..inputs import crystal_of
 from ..steps import computed
 from .base import XspectraBaseWorkChain
 
@@ -114,6 +116,9 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
             self.ctx.absorber, self.ctx.sites = self.absorbing_sites()
         except XastructError as error:
             return self.exit_codes.ERROR_NO_SITES.format(reason=str(error))
+        if "edge" not in self.inputs and (usual := edge_of(self.ctx.absorber)) != "K":
+            words = f"spectra of {self.ctx.absorber} are of {usual}, and XSpectra computes K edges here; ask FEFF, or for edge K."
+            return self.exit_codes.ERROR_INVALID_EDGE.format(reason=words)
         overrides = self.inputs.overrides.get_dict() if "overrides" in self.inputs else {}
         self.ctx.settings = XspectraBaseWorkChain.settings(self.inputs.protocol.value, overrides)
         try:
@@ -166,17 +171,16 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
         """pw.x on the supercell of each site, side by side."""
         running = {}
         for site in self.ctx.sites:
-            builder = self._scf(self.ctx.cells[_name(site)]["structure"])
+            builder = self._scf(site)
             builder.metadata.call_link_label = f"{_name(site)}_scf"
             running[f"{_name(site)}_scf"] = self.submit(builder)
         return ToContext(**running)
 
-    def _scf(self, supercell: orm.StructureData) -> ProcessBuilder:
+    def _scf(self, site: int) -> ProcessBuilder:
         """Builder of the self-consistent calculation of a charged cell with a hole."""
         from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
-        from ...engine.xspectra.supercell import mesh
-
+        supercell = self.ctx.cells[_name(site)]["structure"]
         settings, hole = self.ctx.settings, hole_kind(self.ctx.absorber)
         pseudos = {kind.name: self.ctx.core_hole if kind.name == hole else self.ctx.pseudos[kind.symbol] for kind in supercell.kinds}
         electrons = sum(pseudos[site.kind_name].z_valence for site in supercell.sites) - 1
@@ -201,40 +205,52 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
             }
         )
         builder.pw.metadata.options = {"withmpi": False, **self._options()}
-        points = orm.KpointsData()
-        points.set_kpoints_mesh(mesh(supercell.get_pymatgen_structure().lattice, settings["kpoints_spacing"]))
-        builder.kpoints = points
+        builder.kpoints = orm.KpointsData()
+        builder.kpoints.set_kpoints_mesh(self._mesh(site, "kpoints_spacing")[0])
         return builder
+
+    def _mesh(self, site: int, spacing: str) -> tuple[list[int], list[int]]:
+        """Points and shift of a mesh for the supercell of a site, by one of the spacings of the protocol."""
+        from ...engine.xspectra.supercell import mesh, site_rotations
+
+        made = self.ctx.cells[_name(site)]
+        rotations = site_rotations(crystal_of(self.inputs.structure), site, made["cell"]["multiples"])
+        return mesh(made["structure"].get_pymatgen_structure().lattice, self.ctx.settings[spacing], rotations)
 
     def _options(self) -> dict[str, Any]:
         return XspectraBaseWorkChain.job_options(int(self.ctx.settings["max_wallclock_seconds"]), self.ctx.settings)
 
     def inspect_scf(self) -> ExitCode | None:
-        """Every site needs its density."""
-        nodes = {site: self.ctx[f"{_name(site)}_scf"] for site in self.ctx.sites}
-        failed = [
-            f"site {site}: pw.x: {node.exit_message or f'exit status {node.exit_status}'}"
-            for site, node in nodes.items()
-            if not node.is_finished_ok
-        ]
-        return self.exit_codes.ERROR_SITE_FAILED.format(reason=" ".join(failed)) if failed else None
+        """Sites without a density are lost; the others go on."""
+        self.ctx.lost = {}
+        for site in self.ctx.sites:
+            node = self.ctx[f"{_name(site)}_scf"]
+            if not node.is_finished_ok:
+                self.ctx.lost[_name(site)] = f"site {site}: pw.x: {node.exit_message or f'exit status {node.exit_status}'}"
+        return self._lost() if len(self.ctx.lost) == len(self.ctx.sites) else None
+
+    def _lost(self) -> ExitCode:
+        return self.exit_codes.ERROR_SITE_FAILED.format(reason=" ".join(self.ctx.lost.values()))
+
+    def _left(self) -> list[int]:
+        """Sites that nothing has gone wrong with."""
+        return [site for site in self.ctx.sites if _name(site) not in self.ctx.lost]
 
     def run_xspectra(self) -> Any:
         """xspectra.x for each polarisation of each site, side by side."""
         running = {}
-        for site in self.ctx.sites:
-            cell = self.ctx.cells[_name(site)]
-            for number, direction in enumerate(cell["cell"]["polarisations"]):
+        for site in self._left():
+            for number, direction in enumerate(self.ctx.cells[_name(site)]["cell"]["polarisations"]):
                 label = f"{_name(site)}_polarisation_{number}"
-                builder = self._xspectra(cell["structure"], self.ctx[f"{_name(site)}_scf"].outputs, direction)
+                builder = self._xspectra(site, direction)
                 builder.metadata.call_link_label = label
                 running[label] = self.submit(builder)
         return ToContext(**running)
 
-    def _xspectra(self, supercell: orm.StructureData, scf: Any, direction: list[float]) -> ProcessBuilder:
+    def _xspectra(self, site: int, direction: list[float]) -> ProcessBuilder:
         from ...engine.xspectra.site import fermi_level
-        from ...engine.xspectra.supercell import mesh
 
+        supercell, scf = self.ctx.cells[_name(site)]["structure"], self.ctx[f"{_name(site)}_scf"].outputs
         settings, found = self.ctx.settings, scf.output_parameters.get_dict()
         builder = XspectraBaseWorkChain.get_builder()
         job = builder.xspectra
@@ -245,43 +261,43 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
         job.polarisation = orm.List(direction)
         job.species = orm.Int(sorted(supercell.get_kind_names()).index(hole_kind(self.ctx.absorber)) + 1)
         job.parameters = orm.Dict(settings["parameters"])
-        points = orm.KpointsData()
-        points.set_kpoints_mesh(mesh(supercell.get_pymatgen_structure().lattice, settings["spectrum_spacing"]))
-        job.kpoints = points
+        job.kpoints = orm.KpointsData()
+        points, shift = self._mesh(site, "spectrum_spacing")
+        job.kpoints.set_kpoints_mesh(points, offset=[0.5 * one for one in shift])
         job.metadata.options = self._options()
         if "max_iterations" in settings:
             builder.max_iterations = orm.Int(settings["max_iterations"])
         return builder
 
     def inspect_xspectra(self) -> ExitCode | None:
-        """Put all sites on one scale of energy; a mean needs all of them."""
+        """Put all sites on one scale of energy."""
         from ...engine.xspectra.site import threshold
 
-        failed, doubtful, curves, thresholds = [], set(), {}, {}
-        for site in self.ctx.sites:
+        self.ctx.curves, self.ctx.doubtful, thresholds = {}, [], []
+        for site in self._left():
             name = _name(site)
             labels = [f"{name}_polarisation_{number}" for number in range(len(self.ctx.cells[name]["cell"]["polarisations"]))]
-            for label in labels:
-                node = self.ctx[label]
-                if "spectrum" not in node.outputs:
-                    failed.append(f"{label}: {node.exit_message or f'exit status {node.exit_status}'}")
-                elif not node.is_finished_ok:
-                    doubtful.add(label)
-            if failed:
+            missing = [label for label in labels if "spectrum" not in self.ctx[label].outputs]
+            if missing:
+                nodes = {label: self.ctx[label] for label in missing}
+                said = [f"{label}: {node.exit_message or f'exit status {node.exit_status}'}" for label, node in nodes.items()]
+                self.ctx.lost[name] = " ".join(said)
                 continue
-            curves[name] = {f"polarisation_{number}": self.ctx[label].outputs.spectrum for number, label in enumerate(labels)}
+            self.ctx.doubtful += [label for label in labels if not self.ctx[label].is_finished_ok]
+            self.ctx.curves[name] = {f"polarisation_{number}": self.ctx[label].outputs.spectrum for number, label in enumerate(labels)}
             levels = self.ctx[labels[0]].outputs.output_parameters
             self.out(f"output_parameters.{name}", levels)
-            thresholds[name] = threshold(float(self.ctx[f"{name}_scf"].outputs.output_parameters["energy"]), levels.get_dict())
-        if failed:
-            return self.exit_codes.ERROR_SITE_FAILED.format(reason=" ".join(failed))
-        self.ctx.curves, self.ctx.first, self.ctx.doubtful = curves, min(thresholds.values()), sorted(doubtful)
+            total = float(self.ctx[f"{name}_scf"].outputs.output_parameters["energy"])
+            thresholds.append(threshold(total, levels.get_dict()))
+        if not thresholds:
+            return self._lost()
+        self.ctx.first = min(thresholds)
         return None
 
     def conclude(self) -> ExitCode | None:
-        """The spectrum of each site, and the mean."""
+        """The spectrum of each site, and the mean, which needs all of them."""
         spectra = {}
-        for site in self.ctx.sites:
+        for site in self._left():
             name = _name(site)
             found, node = computed(
                 xspectra_spectrum,
@@ -290,13 +306,15 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
                 total_energy=self.ctx[f"{name}_scf"].outputs.output_parameters,
                 levels=self.ctx[f"{name}_polarisation_0"].outputs.output_parameters,
                 first=orm.Float(self.ctx.first),
-                settings=orm.Dict(self._said(self.ctx.cells[name]["cell"].get_dict())),
+                settings=orm.Dict(self._said(site)),
                 **self.ctx.curves[name],
             )
             if not node.is_finished_ok:
                 return self.exit_codes.ERROR_NO_MEAN.format(reason=node.exit_message)
             spectra[name] = found
             self.out(f"spectra.{name}", found)
+        if self.ctx.lost:
+            return self._lost()
         mean, node = computed(average_spectra, **spectra)
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_MEAN.format(reason=node.exit_message)
@@ -304,8 +322,9 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
         names = ", ".join(self.ctx.doubtful)
         return self.exit_codes.WARNING_NOT_CONVERGED.format(reason=f"XSpectra did not converge for {names}") if names else None
 
-    def _said(self, cell: dict[str, Any]) -> dict[str, Any]:
+    def _said(self, site: int) -> dict[str, Any]:
         """What is kept in the settings of a spectrum."""
+        cell, (points, shift) = self.ctx.cells[_name(site)]["cell"], self._mesh(site, "spectrum_spacing")
         kept = {name: self.ctx.settings[name] for name in ("kpoints_spacing", "spectrum_spacing", "parameters")}
         waves, density = self.ctx.cutoffs
         supercell = {name: cell[name] for name in ("multiples", "atoms", "image_distance")}
@@ -316,6 +335,7 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
             **kept,
             **cutoffs,
             "supercell": supercell,
+            "spectrum_mesh": {"points": points, "shift": shift},
             "family": self.ctx.family,
         }
 
