@@ -42,7 +42,7 @@ class XspectraCalculation(RecoveringCalcJob):
 
     #: Raised by a change of what a job asks XSpectra for, or of what is read of its answer, so that AiiDA's cache gives no older run: the
     #: defaults of `XspectraParameters` and the text of the input are no part of a job's hash.
-    CACHE_VERSION = 2
+    CACHE_VERSION = 1
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
@@ -50,7 +50,7 @@ class XspectraCalculation(RecoveringCalcJob):
         super().define(spec)
         spec.input("parent_folder", valid_type=orm.RemoteData, help="Where pw.x ran.")
         spec.input("ground_state", valid_type=orm.SinglefileData, help="Pseudopotential (UPF) whose core orbital is the initial state.")
-        spec.input("kpoints", valid_type=orm.KpointsData, help="A mesh; offsets of 0 or 0.5.")
+        spec.input("kpoints", valid_type=orm.KpointsData, help="A mesh; it is shifted by half a step.")
         spec.input(
             "polarisation", valid_type=orm.List, serializer=orm.to_aiida_type, validator=_check_polarisation,
             help="Direction of the electric field, cartesian.",
@@ -100,13 +100,10 @@ class XspectraCalculation(RecoveringCalcJob):
         pseudo = self.inputs.ground_state
         given = self.inputs.parameters.get_dict() if "parameters" in self.inputs else {}
         try:
-            points, offset = self.inputs.kpoints.get_kpoints_mesh()
-            if any(one not in (0.0, 0.5) for one in offset):
-                raise InputValidationError(f"the mesh of k is shifted by {offset} of a step; give 0 or 0.5 for each vector.")
+            points, _ = self.inputs.kpoints.get_kpoints_mesh()
             core = core_wavefunction(pseudo.get_content(), "1s", pseudo.filename)
             text = write_input(
-                XspectraParameters.from_dict(given), self.inputs.polarisation.get_list(), self.inputs.species.value, points,
-                [round(2 * one) for one in offset], PREFIX, FOLDER,
+                XspectraParameters.from_dict(given), self.inputs.polarisation.get_list(), self.inputs.species.value, points, PREFIX, FOLDER,
                 "previous" in self.inputs, self.inputs.zero.value if "zero" in self.inputs else None,
             )  # fmt: skip
         except (XastructError, AttributeError) as error:

@@ -47,6 +47,7 @@ def files(tmp_path: Path, make_dataset: Callable[..., Any]) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_folder_of_crystals_makes_a_family_better(run: Callable[..., Result], files: Path) -> None:
     """With a job that trains; what is held out is not touched, and the other models of the family stay."""
     config = {"name": "tiny", "tasks": ["forward-EXAFS"], "architecture": {"width": 16, "depth": 1}, "training": TRAINING}

@@ -305,6 +305,7 @@ def test_the_command_trains_with_two_processes(make_dataset, tmp_path):
     assert not (family / STATE_FOLDER).exists()
 
 
+@pytest.mark.exhaustive
 def test_srun_starts_one_training_on_two_nodes(make_dataset, tmp_path):
     """Two processes with the variables that `srun` sets on two nodes of one task each are one training; one of them writes."""
     make_dataset().save(tmp_path / "set.h5")

@@ -13,6 +13,7 @@ from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.workflows.crystal import CrystalWorkChain
 from aiida_xastruct.workflows.feff.crystal import FeffCrystalWorkChain
+from aiida_xastruct.workflows.predict import PredictWorkChain
 from aiida_xastruct.workflows.xspectra.crystal import XspectraCrystalWorkChain
 
 pytestmark = pytest.mark.usefixtures("aiida_profile_clean")
@@ -57,7 +58,7 @@ def test_ports_and_exit_codes_agree(reference):
         for label, exit_code in chain.spec().exit_codes.items():
             meanings.setdefault(exit_code.status, set()).add(label)
     assert {status: labels for status, labels in meanings.items() if len(labels) > 1} == {}
-    assert {301, 302, 303, 410} <= {exit_code.status for exit_code in spec.exit_codes.values()}
+    assert {301, 302, 303, 304, 410} <= {exit_code.status for exit_code in spec.exit_codes.values()}
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
@@ -93,6 +94,29 @@ def test_what_is_no_question_is_refused_alike(reference, code, magnesia, inputs,
 def test_what_is_no_crystal_is_refused_alike(reference, code):
     with pytest.raises(ValueError, match="not periodic in three dimensions"):
         run_get_node(ask(reference, code, orm.StructureData(cell=np.eye(3) * 5.0, pbc=(True, True, False)), absorber="Mg"))
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("asked", [{"absorber": "Mg"}, {"sites": [0]}])
+def test_what_is_disordered_is_refused_alike(reference, code, asked):
+    alloy = orm.StructureData(cell=np.eye(3) * 4.2)
+    alloy.append_atom(position=(0.0, 0.0, 0.0), symbols=["Mg", "Ca"], weights=[0.5, 0.5])
+    with pytest.raises(ValueError, match="the structure is disordered"):
+        run_get_node(ask(reference, code, alloy, **asked))
+    with pytest.raises(ValueError, match="the structure has no atoms" if "sites" in asked else "not in the structure"):
+        run_get_node(PredictWorkChain.get_builder_from_protocol(orm.StructureData(cell=np.eye(3) * 4.2), **asked))
+    with pytest.raises(ValueError, match="the structure is disordered"):
+        run_get_node(PredictWorkChain.get_builder_from_protocol(alloy, **asked))
+
+
+def test_an_edge_that_xspectra_has_not_is_no_other_edge(code):
+    """FEFF computes the L3 edge of gold if no edge is named; K would be another spectrum under the same question."""
+    gold = orm.StructureData(pymatgen=Structure(Lattice.cubic(4.078), ["Au"], [[0.0, 0.0, 0.0]]))
+    _, node = run_get_node(ask("xspectra", code, gold, absorber="Au"))
+    assert node.exit_status == 304
+    assert "spectra of Au are of L3" in node.exit_message
+    _, node = run_get_node(ask("xspectra", code, gold, absorber="Au", edge="K"))
+    assert node.exit_status == 306
 
 
 @pytest.mark.parametrize("reference", REFERENCES)

@@ -86,7 +86,6 @@ def write_input(
     polarisation: Sequence[float],
     species: int,
     points: Sequence[int],
-    shift: Sequence[int],
     prefix: str,
     folder: str,
     restart: bool = False,
@@ -98,8 +97,7 @@ def write_input(
         parameters: see there.
         polarisation: direction of the electric field, cartesian.
         species: number of the absorbing species in the input of pw.x, from 1.
-        points: of the mesh of k, along each vector.
-        shift: 1 where the mesh is shifted by half a step along a vector, 0 where it is not.
+        points: of the mesh of k, which is shifted by half a step along each vector.
         prefix: of pw.x.
         folder: where pw.x left its results.
         restart: go on from `SAVE`.
@@ -137,6 +135,6 @@ def write_input(
         "&cut_occ",
         " cut_desmooth = 0.1",
         "/",
-        " ".join(str(value) for value in (*points, *shift)),
+        " ".join(str(value) for value in points) + " 1 1 1",
     ]
     return "\n".join(lines) + "\n"

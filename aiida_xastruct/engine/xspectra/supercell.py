@@ -100,30 +100,24 @@ def site_rotations(structure: Structure, site: int, multiples: Sequence[int] = (
 
 
 def polarisations(rotations: IntArray) -> list[tuple[float, float, float]]:
-    """Directions of the electric field whose mean is the spectrum of a powder: one where `site_rotations` are cubic, else three."""
-    threefold = sum(bool(np.trace(one) == 0 and round(float(np.linalg.det(one))) == 1) for one in rotations)
+    """Directions of the electric field whose mean is the spectrum of a powder: one where the sum that XSpectra makes is cubic, else three.
+
+    XSpectra sums over its mesh of k as it is, without the crystal's symmetry, and the mesh is shifted by half a step along each vector.
+    Of a face-centred cell such a mesh has one threefold axis, not four, so that a single polarisation of a cubic site is not that of a
+    powder. The mean of three is, on any mesh.
+
+    Args:
+        rotations: of `site_rotations`.
+    """
+    # Reciprocal coordinates turn by the transposed inverse, and the inverse is one of the rotations.
+    shifted = np.ones(3, dtype=np.int64)
+    kept = [one for one in rotations if not ((one.T @ shifted - shifted) % 2).any()]
+    threefold = sum(bool(np.trace(one) == 0 and round(float(np.linalg.det(one))) == 1) for one in kept)
     # Four threefold axes, each turning two ways, make a point group cubic.
     return list(POLARISATIONS[:1] if threefold >= 8 else POLARISATIONS)
 
 
-def mesh(lattice: Lattice, spacing: float, rotations: IntArray) -> tuple[list[int], list[int]]:
-    """A mesh of k that has the symmetry of a site. XSpectra sums over it as it is: a mesh of less symmetry makes a cubic site dichroic.
-
-    Args:
-        lattice: of the repeated cell.
-        spacing: of points along each reciprocal vector at most, 1/angstrom.
-        rotations: of `site_rotations`.
-
-    Returns:
-        Points along each reciprocal vector, and for each whether the mesh is shifted by half a step (1) or not (0): along as many of them
-        as the rotations allow, since a shifted mesh samples better.
-    """
+def mesh(lattice: Lattice, spacing: float) -> list[int]:
+    """Points along each reciprocal vector that are at most so far apart, 1/angstrom."""
     lengths: FloatArray = np.linalg.norm(lattice.reciprocal_lattice.matrix, axis=1)
-    points = [max(1, math.ceil(round(float(length) / spacing, 6))) for length in lengths]
-    # Reciprocal coordinates turn by the transposed inverse, and the inverse is one of the rotations.
-    turns = np.swapaxes(rotations, 1, 2)
-    mixed = (turns != 0).any(axis=0)
-    for _ in range(2):  # 1 with 2 and 2 with 3 is 1 with 3
-        points = [max(count for count, together in zip(points, row, strict=True) if together) for row in mixed]
-    shifts = sorted(itertools.product((0, 1), repeat=3), key=sum, reverse=True)
-    return points, next(list(shift) for shift in shifts if not ((turns @ np.array(shift) - np.array(shift)) % 2).any())
+    return [max(1, math.ceil(round(float(length) / spacing, 6))) for length in lengths]

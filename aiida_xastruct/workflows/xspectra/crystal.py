@@ -17,7 +17,6 @@ from ...calculations.functions.xspectra_spectrum import xspectra_spectrum
 from ...engine.errors import XastructError
 from ...engine.spectrum import edge_of
 from ..crystal import CrystalWorkChain, check_question
-from ..inputs import crystal_of
 from ..steps import computed
 from .base import XspectraBaseWorkChain
 
@@ -205,17 +204,16 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
             }
         )
         builder.pw.metadata.options = {"withmpi": False, **self._options()}
-        builder.kpoints = orm.KpointsData()
-        builder.kpoints.set_kpoints_mesh(self._mesh(site, "kpoints_spacing")[0])
+        builder.kpoints = self._mesh(supercell, "kpoints_spacing")
         return builder
 
-    def _mesh(self, site: int, spacing: str) -> tuple[list[int], list[int]]:
-        """Points and shift of a mesh for the supercell of a site, by one of the spacings of the protocol."""
-        from ...engine.xspectra.supercell import mesh, site_rotations
+    def _mesh(self, supercell: orm.StructureData, spacing: str) -> orm.KpointsData:
+        """Mesh for a supercell by one of the spacings of the protocol."""
+        from ...engine.xspectra.supercell import mesh
 
-        made = self.ctx.cells[_name(site)]
-        rotations = site_rotations(crystal_of(self.inputs.structure), site, made["cell"]["multiples"])
-        return mesh(made["structure"].get_pymatgen_structure().lattice, self.ctx.settings[spacing], rotations)
+        points = orm.KpointsData()
+        points.set_kpoints_mesh(mesh(supercell.get_pymatgen_structure().lattice, self.ctx.settings[spacing]))
+        return points
 
     def _options(self) -> dict[str, Any]:
         return XspectraBaseWorkChain.job_options(int(self.ctx.settings["max_wallclock_seconds"]), self.ctx.settings)
@@ -261,9 +259,7 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
         job.polarisation = orm.List(direction)
         job.species = orm.Int(sorted(supercell.get_kind_names()).index(hole_kind(self.ctx.absorber)) + 1)
         job.parameters = orm.Dict(settings["parameters"])
-        job.kpoints = orm.KpointsData()
-        points, shift = self._mesh(site, "spectrum_spacing")
-        job.kpoints.set_kpoints_mesh(points, offset=[0.5 * one for one in shift])
+        job.kpoints = self._mesh(supercell, "spectrum_spacing")
         job.metadata.options = self._options()
         if "max_iterations" in settings:
             builder.max_iterations = orm.Int(settings["max_iterations"])
@@ -324,7 +320,7 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
 
     def _said(self, site: int) -> dict[str, Any]:
         """What is kept in the settings of a spectrum."""
-        cell, (points, shift) = self.ctx.cells[_name(site)]["cell"], self._mesh(site, "spectrum_spacing")
+        cell = self.ctx.cells[_name(site)]["cell"].get_dict()
         kept = {name: self.ctx.settings[name] for name in ("kpoints_spacing", "spectrum_spacing", "parameters")}
         waves, density = self.ctx.cutoffs
         supercell = {name: cell[name] for name in ("multiples", "atoms", "image_distance")}
@@ -335,7 +331,7 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
             **kept,
             **cutoffs,
             "supercell": supercell,
-            "spectrum_mesh": {"points": points, "shift": shift},
+            "spectrum_mesh": self._mesh(self.ctx.cells[_name(site)]["structure"], "spectrum_spacing").get_kpoints_mesh()[0],
             "family": self.ctx.family,
         }
 

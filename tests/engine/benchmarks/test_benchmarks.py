@@ -161,6 +161,7 @@ def test_the_family_is_measured_on_the_draws_of_its_card(script, tiny_family, mo
 # ---------------------------------------------------------------- spread, learning curve, end to end
 
 
+@pytest.mark.exhaustive
 def test_spread_goes_on_and_is_a_mean_with_its_deviation(script, make_dataset, tiny_config, tmp_path, monkeypatch):
     spread = script("spread")
     config = replace(tiny_config, tasks=("distance-XANES",), training=replace(tiny_config.training, members=1, epochs=1))

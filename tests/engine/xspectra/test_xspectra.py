@@ -55,26 +55,22 @@ def skewed(crystal, vectors):
     return cell
 
 
-def test_cubic_sites_need_one_polarisation(diamond, rutile):
-    assert len(polarisations(site_rotations(diamond, 0))) == 1
-    assert len(polarisations(site_rotations(diamond, 0, (3, 3, 3)))) == 1
-    assert len(polarisations(site_rotations(rutile, 0))) == len(polarisations(site_rotations(rutile, 2))) == 3
-
-
-def test_a_cubic_site_in_a_supercell_that_is_not_cubic_needs_three(diamond):
+def test_rotations_of_a_site_and_its_images(diamond, rutile):
+    assert [len(site_rotations(rutile, site)) for site in (0, 2)] == [8, 4]
+    assert len(site_rotations(diamond, 0)) == len(site_rotations(diamond, 0, (3, 3, 3))) == 24
+    # Uneven multiples of a skewed cell leave few of them, but for those that make a body-centred lattice.
     crystal = skewed(diamond, [[1, 0, 0], [0, 1, 0], [1, 0, 1]])
     assert supercell(crystal, 0, 4.0).multiples == (3, 2, 1)
-    assert len(polarisations(site_rotations(crystal, 0))) == 1
-    assert len(polarisations(site_rotations(crystal, 0, (3, 2, 1)))) == 3
-    # Uneven multiples of another cell make a body-centred lattice.
+    assert len(site_rotations(crystal, 0)) == 24
+    assert len(site_rotations(crystal, 0, (3, 2, 1))) < 4
     crystal = skewed(diamond, [[1, 0, 0], [0, 1, 0], [1, 1, 1]])
     assert supercell(crystal, 0, 5.9).multiples == (4, 4, 1)
-    assert len(polarisations(site_rotations(crystal, 0, (4, 4, 1)))) == 1
+    assert len(site_rotations(crystal, 0, (4, 4, 1))) == 24
 
 
-def moments(lattice, points, shift):
-    """Mean of k k over a mesh in all zones, near ones most: isotropic where the mesh has cubic symmetry."""
-    axes = [(np.arange(count) + 0.5 * half) / count for count, half in zip(points, shift, strict=True)]
+def moments(lattice, points):
+    """Mean of k k over a shifted mesh in all zones, near ones most: isotropic where the mesh has cubic symmetry."""
+    axes = [(np.arange(count) + 0.5) / count for count in points]
     fractional = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     around = np.stack(np.meshgrid(*[np.arange(-3, 4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     k = (fractional[:, None, :] + around[None, :, :]) @ lattice.reciprocal_lattice.matrix
@@ -82,45 +78,35 @@ def moments(lattice, points, shift):
     return np.einsum("ab,abi,abj->ij", weights, k, k) / weights.sum()
 
 
-@pytest.mark.parametrize("spacing", [0.4, 0.55, 0.9, 1.3])
-@pytest.mark.parametrize("vectors", [np.eye(3), [[1, 0, 0], [0, 1, 0], [0, 0, -1]], [[1, 0, 0], [0, 1, 0], [1, 1, 1]]])
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_mesh_has_the_symmetry_of_a_cubic_site_however_its_cell_is_drawn(diamond, spacing, vectors, turned):
-    """A shift by half a step along all vectors of a face-centred cell leaves one threefold axis of four."""
-    crystal = skewed(diamond, vectors)
-    if turned:
-        crystal = Structure(Lattice.from_parameters(*crystal.lattice.parameters), crystal.species, crystal.frac_coords)
-    points, shift = mesh(crystal.lattice, spacing, site_rotations(crystal, 0))
-    found = moments(crystal.lattice, points, shift)
-    assert found == pytest.approx(np.eye(3) * found[0, 0], abs=1e-9)
-    if np.prod(points) > 1 and (np.array(points) % 2 == 0).all():
-        wrong = moments(crystal.lattice, points, [1, 1, 1])
-        assert np.abs(wrong - np.eye(3) * wrong[0, 0]).max() > 1e-6
-
-
-def test_meshes():
-    """As fine as is asked for, shifted along as many vectors as the site allows."""
-    box = Structure(Lattice.orthorhombic(2.0 * np.pi, 4.0 * np.pi, 20.0 * np.pi), ["C"], [[0.0, 0.0, 0.0]])
-    assert mesh(box.lattice, 0.5, site_rotations(box, 0)) == ([2, 1, 1], [1, 1, 1])
-    layers = Structure.from_spacegroup("P6_3/mmc", Lattice.hexagonal(2.464, 6.711), ["C", "C"], [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]])
-    assert mesh(layers.lattice, 0.9, site_rotations(layers, 0)) == ([4, 4, 2], [0, 0, 1])
+@pytest.mark.parametrize("points", [2, 3, 4])
+@pytest.mark.parametrize("vectors", [np.eye(3), [[1, 0, 0], [0, 1, 0], [0, 0, -1]], [[1, 0, 0], [0, 1, 0], [1, 1, 1]], None])
+def test_one_polarisation_only_where_the_mesh_is_cubic_too(diamond, vectors, points):
+    """A shift by half a step along all vectors of a face-centred cell leaves one threefold axis of four; a cube keeps all."""
     cube = Structure.from_spacegroup("Fd-3m", Lattice.cubic(3.567), ["C"], [[0.0, 0.0, 0.0]])
-    assert mesh(cube.lattice, 0.45, site_rotations(cube, 0)) == ([4, 4, 4], [1, 1, 1])
-    assert mesh(cube.lattice, 0.45, np.eye(3, dtype=int)[None]) == ([4, 4, 4], [1, 1, 1])
-    # Vectors that a rotation mixes get as many points, whatever their lengths.
-    hexagonal = np.array([np.eye(3, dtype=int), [[0, -1, 0], [1, -1, 0], [0, 0, 1]]])
-    assert mesh(Lattice.orthorhombic(2.0 * np.pi, 4.0 * np.pi, 20.0 * np.pi), 0.5, hexagonal) == ([2, 2, 1], [0, 0, 1])
+    crystal = cube if vectors is None else skewed(diamond, vectors)
+    found = moments(crystal.lattice, [points] * 3)
+    isotropic = np.abs(found - np.eye(3) * np.trace(found) / 3).max() < 1e-9
+    assert isotropic == (vectors is None)
+    assert len(polarisations(site_rotations(crystal, 0))) == (1 if isotropic else 3)
+
+
+def test_sites_that_are_not_cubic_need_three_polarisations(rutile):
+    assert len(polarisations(site_rotations(rutile, 0))) == len(polarisations(site_rotations(rutile, 2))) == 3
+    assert polarisations(np.eye(3, dtype=int)[None]) == [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+
+
+def test_mesh():
+    assert mesh(Lattice.orthorhombic(2.0 * np.pi, 4.0 * np.pi, 20.0 * np.pi), 0.5) == [2, 1, 1]
 
 
 def test_input():
-    parameters = XspectraParameters(paw_radius=3.2, time_limit=60.0)
-    text = write_input(parameters, (0.0, 0.0, 1.0), 2, [2, 2, 1], [1, 1, 0], "aiida", "./out/", restart=True)
-    for line in ("xiabs = 2", "xepsilon(3) = 1.0", "restart_mode = 'restart'", "r_paw(1) = 3.2", "time_limit = 60.0", "2 2 1 1 1 0"):
+    text = write_input(XspectraParameters(paw_radius=3.2, time_limit=60.0), (0.0, 0.0, 1.0), 2, [2, 2, 1], "aiida", "./out/", restart=True)
+    for line in ("xiabs = 2", "xepsilon(3) = 1.0", "restart_mode = 'restart'", "r_paw(1) = 3.2", "time_limit = 60.0", "2 2 1 1 1 1"):
         assert line in text
-    plain = write_input(XspectraParameters(), (1, 0, 0), 1, [1, 1, 1], [0, 0, 0], "aiida", "./out/")
+    plain = write_input(XspectraParameters(), (1, 0, 0), 1, [1, 1, 1], "aiida", "./out/")
     assert "r_paw" not in plain
     assert "xe0" not in plain
-    assert " xe0 = 7.5" in write_input(XspectraParameters(), (1, 0, 0), 1, [1, 1, 1], [0, 0, 0], "aiida", "./out/", zero=7.5)
+    assert " xe0 = 7.5" in write_input(XspectraParameters(), (1, 0, 0), 1, [1, 1, 1], "aiida", "./out/", zero=7.5)
     assert XspectraParameters.from_dict(XspectraParameters().to_dict()) == XspectraParameters()
 
 

@@ -35,6 +35,7 @@ from aiida_xastruct.workflows.feff.base import FeffBaseWorkChain
 pytestmark = [
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc"),
     pytest.mark.skipif(os.name != "posix", reason="signals"),
+    pytest.mark.exhaustive,
 ]
 
 BIN = Path(sys.executable).parent

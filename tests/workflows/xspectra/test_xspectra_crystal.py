@@ -53,7 +53,7 @@ def code(aiida_code_installed):
     [
         ({}, "either absorber"),
         ({"absorber": "C", "sites": [0]}, "either absorber"),
-        ({"absorber": "C", "protocol": "quick"}, "'quick' is unknown"),
+        ({"absorber": "C", "protocol": "quick"}, "protocol is 'quick'; use one of"),
         ({"absorber": "C", "overrides": {"distance": 7.0}}, "'distance' is unknown"),
         ({"absorber": "C", "overrides": {"image_distance": -1.0}}, "image_distance is -1.0"),
         ({"absorber": "C", "overrides": {"cutoff_wfc": 40.0}}, "give cutoff_wfc and cutoff_rho together"),
@@ -121,7 +121,7 @@ def test_a_real_run(diamond):
     site = results["spectra"]["site_0"]
     assert (site.method, site.absorber, site.edge, site.kind, site.multiplicity) == ("xspectra", "C", "K", "XANES", 2)
     assert site.settings["supercell"] == {"multiples": [1, 1, 1], "atoms": 2, "image_distance": pytest.approx(2.5223, abs=1e-3)}
-    assert (site.settings["family"]["functional"], site.settings["polarisations"]) == ("PBE", 1)
+    assert (site.settings["family"]["functional"], site.settings["polarisations"]) == ("PBE", 3)
     attributes = site.base.attributes
     assert (attributes.get("neighbours"), attributes.get("mean_distance")) == (["C"], pytest.approx(1.5446, abs=1e-3))
     assert site.mu[site.energy >= site.energy[-1] - 10.0].mean() == pytest.approx(1.0)
@@ -174,14 +174,47 @@ def test_it_goes_on_from_where_it_was(diamond):
     assert jobs[1].inputs.previous.uuid == jobs[0].outputs.remote_folder.uuid
 
 
+@pytest.fixture
+def graphite():
+    layers = Structure.from_spacegroup("P6_3/mmc", Lattice.hexagonal(2.464, 6.711), ["C", "C"], [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]])
+    return orm.StructureData(pymatgen=layers)
+
+
+def ended(status):
+    """A finished workflow without outputs."""
+    node = orm.WorkChainNode()
+    node.set_process_state("finished")
+    node.set_exit_status(status)
+    return node.store()
+
+
+def test_a_site_that_fails_takes_no_other_with_it(code, graphite):
+    from aiida.engine.utils import instantiate_process
+    from aiida.manage import get_manager
+
+    CoreHolePseudoFamily.install(ARCHIVE, "pbe")
+    builder = XspectraCrystalWorkChain.get_builder_from_protocol(code, code, graphite, "C", overrides={"image_distance": 2.4})
+    process = instantiate_process(get_manager().get_runner(), builder)
+    assert process.find_sites() is None
+    process.ctx.site_0_scf, process.ctx.site_2_scf = ended(401), ended(0)
+    assert process.inspect_scf() is None
+    assert process._left() == [2]
+    for number in range(3):
+        process.ctx[f"site_2_polarisation_{number}"] = ended(304)
+    answer = process.inspect_xspectra()
+    assert answer.status == 302
+    assert "site 0: pw.x: exit status 401 site_2_polarisation_0: exit status 304" in answer.message
+    process.ctx.site_2_scf = ended(401)
+    assert process.inspect_scf().status == 302
+
+
 @needs_programs
-def test_two_sites_of_low_symmetry():
+def test_two_sites_of_low_symmetry(graphite):
     """Graphite: a cell for each of two sites, three polarisations, one scale of energy; the pi bands only along the axis."""
     CoreHolePseudoFamily.install(ARCHIVE, "pbe")
-    layers = Structure.from_spacegroup("P6_3/mmc", Lattice.hexagonal(2.464, 6.711), ["C", "C"], [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]])
     results, node = run_get_node(
         XspectraCrystalWorkChain.get_builder_from_protocol(
-            quantum_espresso_code("pw.x"), quantum_espresso_code("xspectra.x"), orm.StructureData(pymatgen=layers), "C",
+            quantum_espresso_code("pw.x"), quantum_espresso_code("xspectra.x"), graphite, "C",
             overrides={**TINY, "image_distance": 2.4, "kpoints_spacing": 0.9, "spectrum_spacing": 0.9},
         )
     )  # fmt: skip
@@ -197,10 +230,11 @@ def test_two_sites_of_low_symmetry():
     expected = np.mean([np.interp(mean.energy, one.energy, one.mu) for one in spectra.values()], axis=0)
     inside = mean.energy < min(one.energy[-1] for one in spectra.values())
     assert mean.mu[inside] == pytest.approx(expected[inside], abs=0.05)
-    curves = {}
-    for child in node.called:
-        if child.process_type == "aiida.workflows:xastruct.xspectra.base":
-            energy, sigma = child.outputs.spectrum.get_x()[1], child.outputs.spectrum.get_y()[0][1]
-            near = (energy > 0.0) & (energy < 4.0)
-            curves.setdefault(tuple(child.inputs.xspectra.polarisation), []).append(sigma[near].sum() / sigma.sum())
-    assert min(curves[0.0, 0.0, 1.0]) > 3 * max(*curves[1.0, 0.0, 0.0], *curves[0.0, 1.0, 0.0])
+    for site in spectra:
+        links = [link for link in node.base.links.get_outgoing().all() if link.link_label.startswith(f"{site}_polarisation")]
+        curves = {tuple(link.node.inputs.xspectra.polarisation): link.node.outputs.spectrum for link in links}
+        energy = curves[1.0, 0.0, 0.0].get_x()[1]
+        near = (energy > 0.0) & (energy < 4.0)
+        shares = [curves[axis].get_y()[0][1][near].sum() / curves[axis].get_y()[0][1].sum() for axis in sorted(curves)]
+        assert sorted(curves) == [(0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)]
+        assert shares[0] > 3 * max(shares[1:])
