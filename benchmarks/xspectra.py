@@ -274,9 +274,10 @@ def _polarised(result: dict[str, Any]) -> list[str]:
             rows.append(f"| {place} | {axis} | {shares[0]:.3f} | {shares[1]:.3f} |")
         along_x, along_y = (np.array(kept["polarisations"][f"{site}_polarisation_{number}"][1]) for number in (0, 1))
         apart.append(float(np.abs(along_x - along_y).max() / along_x.max()))
+    most = 100 * max(apart)
     words = (
-        f"By symmetry x and y are equal. They differ by up to {100 * max(apart):.1f} % of the highest peak, since the mesh, shifted by half",
-        "a step, has no threefold axis, and XSpectra sums over it as it is. Trust the mean of the three, which no turn of the mesh changes.",
+        f"By symmetry x and y are equal. They differ by up to {most:.1f} % of the highest peak: the mesh, shifted by half a step,",
+        "has no threefold axis, and XSpectra sums over it as it is. Trust the mean of the three, which no turn of the mesh changes.",
     )
     return [*rows, "", *words]
 

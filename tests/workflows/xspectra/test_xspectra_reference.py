@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiida import orm
+from aiida.common.links import LinkType
 from aiida.engine import run_get_node
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
 from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.cli.launch import engine_inputs
+from aiida_xastruct.data.spectrum import SpectrumData
 from aiida_xastruct.engine.errors import XastructError
 from aiida_xastruct.groups.core_hole import CoreHolePseudoFamily
 from aiida_xastruct.tools.codes import quantum_espresso_code
@@ -76,6 +81,26 @@ def test_without_codes_the_model_answers_and_is_flagged():
     answer = outputs["answer"].get_dict()
     assert (node.exit_status, answer["method"], answer["reference"], answer["flagged"]) == (401, "ml", "xspectra", ["site_0"])
     assert "XSpectra is to answer but no code was given" in node.exit_message
+
+
+def test_a_site_that_xspectra_lost_takes_no_other_with_it():
+    """Of two sites one has a spectrum and one has none: the workflow ends with 302, and the first is answered by XSpectra."""
+    layers = Structure.from_spacegroup("P6_3/mmc", Lattice.hexagonal(2.464, 6.711), ["C", "C"], [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]])
+    builder = build(orm.StructureData(pymatgen=layers), "C", reference="xspectra", fallback="always")
+    process = instantiate_process(get_manager().get_runner(), builder)
+    energy = np.arange(274.0, 334.0, 0.5)
+    found = SpectrumData(energy, 0.5 + np.arctan(energy - 284.2) / np.pi, "C", "K", "XANES", method="xspectra", normalisation="flat")
+    node = orm.WorkChainNode()
+    node.set_process_state("finished")
+    node.set_exit_status(302)
+    node.set_exit_message("There is no spectrum of every site, so no mean: site 2: pw.x: exit status 401")
+    node.store()
+    found.store().base.links.add_incoming(node, LinkType.RETURN, "spectra__site_0")
+    process.ctx.wanted, process.ctx.xspectra, process.ctx.spectra, process.ctx.failures = ["site_0", "site_2"], node, {}, {}
+    process.inspect_reference()
+    assert {name: spectrum.uuid for name, spectrum in process.ctx.spectra.items()} == {"site_0": found.uuid}
+    assert list(process.ctx.failures) == ["site_2"]
+    assert "site 2: pw.x" in process.ctx.failures["site_2"]
 
 
 @needs_programs
