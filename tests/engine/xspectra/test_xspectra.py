@@ -8,13 +8,17 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from aiida_xastruct.engine.errors import PseudoError, SpectrumError, StructureError
+from aiida_xastruct.engine.xspectra.files import read_files
 from aiida_xastruct.engine.xspectra.output import judge
 from aiida_xastruct.engine.xspectra.parameters import XspectraParameters, write_input
 from aiida_xastruct.engine.xspectra.site import fermi_level, lowest_empty, site_spectrum, threshold
 from aiida_xastruct.engine.xspectra.supercell import image_distance, mesh, polarisations, site_rotations, supercell
+from aiida_xastruct.engine.xspectra.upf import read_upf
 
 #: Runs of xspectra.x 6.7 on diamond with a hole, 8 atoms; lines of the log that are read, every fourth energy.
 RUNS = Path(__file__).parents[2] / "fixtures" / "xspectra"
+
+ARCHIVE = Path(__file__).parents[3] / "examples" / "data" / "core_hole.tar.gz"
 
 
 @pytest.fixture
@@ -97,6 +101,26 @@ def test_sites_that_are_not_cubic_need_three_polarisations(rutile):
 
 def test_mesh():
     assert mesh(Lattice.orthorhombic(2.0 * np.pi, 4.0 * np.pi, 20.0 * np.pi), 0.5) == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("said", "functional"),
+    [
+        ("PBE", "PBE"),
+        ("sla  pw   pbx  pbc", "PBE"),
+        ("SLA PW PBX PBC PBE", "PBE"),
+        ("SLA PW PBE PBE", "PBE"),
+        ("SLA PW PBE PBE PBE", "PBE"),
+        ("SLA PZ NOGX NOGC", "PZ"),
+        ("SLA PW PSX PSC", "PBESOL"),
+        ("REVPBE", "REVPBE"),
+    ],
+)
+def test_a_functional_has_one_name(said, functional):
+    """Debian's pseudopotentials name PBE in four ways."""
+    (text,) = (content.decode() for name, content in read_files(ARCHIVE).ground_state.items() if name.startswith("C."))
+    assert 'functional="PBE"' in text
+    assert read_upf(text.replace('functional="PBE"', f'functional="{said}"'), "C.UPF").functional == functional
 
 
 def test_input():
