@@ -84,7 +84,7 @@ def test_every_plugin_has_an_entry_point():
                 if getattr(member, "__module__", None) != module.__name__ or name.startswith("_"):
                     continue
                 is_plugin = inspect.isclass(member) and issubclass(member, (CalcJob, WorkChain, Parser, Data, Group))
-                if is_plugin and member.__subclasses__() and module_info.name.endswith(".recovery"):
+                if is_plugin and member.__subclasses__() and module_info.name.endswith((".recovery", ".workflows.crystal")):
                     continue  # what others build on; nobody runs it
                 if is_plugin or getattr(member, "is_process_function", False):
                     assert f"{module.__name__}:{name}" in targets, f"{name} in {module.__name__} has no entry point"

@@ -126,13 +126,13 @@ def test_a_real_run(diamond):
     assert (attributes.get("neighbours"), attributes.get("mean_distance")) == (["C"], pytest.approx(1.5446, abs=1e-3))
     assert site.mu[site.energy >= site.energy[-1] - 10.0].mean() == pytest.approx(1.0)
     assert results["spectrum"].method == "xspectra"
-    # 20 Lanczos vectors are too few, so a handler gave it more.
+    # 20 Lanczos vectors are too few for any of the polarisations, so a handler gave it more.
     counts = [
         child.inputs.parameters["iterations"]
         for child in sorted(node.called_descendants, key=lambda child: child.pk)
         if isinstance(child, orm.CalcJobNode) and child.process_type.endswith("xastruct.xspectra")
     ]
-    assert counts == [20, 60]
+    assert sorted(counts) == [20] * 3 + [60] * 3
     (scf,) = [child for child in node.called_descendants if child.process_type == "aiida.calculations:quantumespresso.pw"]
     assert scf.inputs.pseudos.C1.core_level == "1s"
     assert scf.inputs.parameters["SYSTEM"]["tot_charge"] == 1.0
@@ -164,11 +164,8 @@ def test_it_goes_on_from_where_it_was(diamond):
         overrides={**TINY, "spectrum_spacing": 0.5, "parameters": {**TINY["parameters"], "time_limit": 1.0}},
     )  # fmt: skip
     _, node = run_get_node(chain)
-    jobs = [
-        child
-        for child in sorted(node.called_descendants, key=lambda child: child.pk)
-        if isinstance(child, orm.CalcJobNode) and child.process_type.endswith("xastruct.xspectra")
-    ]
+    (first, *_) = (child for child in node.called if child.process_type == "aiida.workflows:xastruct.xspectra.base")
+    jobs = sorted(first.called, key=lambda child: child.pk)
     assert [job.exit_status for job in jobs[:-1]] == [312] * (len(jobs) - 1)
     assert len(jobs) > 1
     assert jobs[1].inputs.previous.uuid == jobs[0].outputs.remote_folder.uuid
