@@ -70,19 +70,19 @@ def engine_inputs(engine: str | None, code: Any, pw_code: Any, xspectra_code: An
     Raises:
         XastructError: if a program is not installed, or what is for the other engine is given.
     """
+    if engine == "xspectra" and code is not None:
+        raise XastructError("--code names FEFF, and --engine xspectra asks XSpectra; leave one of the two out.")
+    if engine not in ("xspectra", "both") and not (pw_code is xspectra_code is core_holes is None):
+        raise XastructError("--pw-code, --xspectra-code and --core-holes are for --engine xspectra or both; give it, or leave them out.")
     inputs: dict[str, Any] = {"reference": engine}
     if engine != "xspectra":
         inputs["code"] = answering_code(code, needed)
-    elif code is not None:
-        raise XastructError("--code names FEFF, and --engine xspectra asks XSpectra; leave one of the two out.")
     if engine in ("xspectra", "both"):
         from ..tools.codes import quantum_espresso_code
 
         inputs["pw_code"] = quantum_espresso_code("pw.x") if pw_code is None and needed else pw_code
         inputs["xspectra_code"] = quantum_espresso_code("xspectra.x") if xspectra_code is None and needed else xspectra_code
         inputs["core_hole_family"] = core_holes
-    elif pw_code is not None or xspectra_code is not None or core_holes is not None:
-        raise XastructError("--pw-code, --xspectra-code and --core-holes are for --engine xspectra or both; give it, or leave them out.")
     return inputs
 
 

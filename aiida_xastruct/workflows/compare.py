@@ -14,7 +14,7 @@ from ..data.spectrum import SpectrumData
 from ..engine.spectrum import edge_of
 from .predict import PredictWorkChain
 from .predict_checks import REFERENCES, beyond_xspectra
-from .steps import computed
+from .steps import computed, fill
 
 #: Inputs that are passed on to `xastruct.predict`.
 _PREDICTION = ("family", "code", "fallback", "protocol", "reference", "pw_code", "xspectra_code", "core_hole_family")
@@ -82,14 +82,8 @@ class CompareWorkChain(WorkChain):
         **inputs: Any,
     ) -> ProcessBuilder:
         """Builder from nodes; other inputs by their names, plain values or nodes, None for the default."""
-        builder = cls.get_builder()
-        builder.target = target
-        builder.structures = dict(structures or {})
-        builder.spectra = dict(spectra or {})
-        for name, value in inputs.items():
-            if value is not None:
-                setattr(builder, name, value)
-        return builder
+        given = {"target": target, "structures": dict(structures or {}), "spectra": dict(spectra or {})}
+        return fill(cls.get_builder(), {**given, **inputs})
 
     def setup(self) -> None:
         """What is asked, and of whom."""
@@ -117,8 +111,7 @@ class CompareWorkChain(WorkChain):
             builder.structure = self.inputs.structures[crystal]
             builder.absorber = Str(self.inputs.target.absorber)
             builder.kind = Str(self.ctx.parameters["kind"])
-            for key, value in inputs.items():
-                setattr(builder, key, value)
+            fill(builder, inputs)
             builder.metadata.call_link_label = name
             try:
                 submitted[f"crystal_{name}"] = self.submit(builder)
@@ -196,15 +189,22 @@ def _check_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         target = inputs["target"]
         usual = edge_of(target.absorber)
         return f"the target is of {target.absorber} {target.edge}, and crystals get spectra of {usual}; give spectra of {target.edge}."
-    if "reference" in inputs and inputs["reference"].value not in (*REFERENCES, BOTH):
-        return f"reference is {inputs['reference'].value!r}; use one of {', '.join((*REFERENCES, BOTH))}."
-    computed_always = "fallback" not in inputs or inputs["fallback"].value == "always"
-    if "reference" in inputs and inputs["reference"].value == BOTH and not computed_always:
-        return f"reference is {BOTH}, so that FEFF and XSpectra compute every crystal; leave fallback out."
-    if structures and "target" in inputs and "reference" in inputs and inputs["reference"].value == BOTH:
-        given = inputs["parameters"].get_dict() if "parameters" in inputs else {}
-        if words := beyond_xspectra(inputs["target"].absorber, given.get("kind", inputs["target"].kind)):
-            return words
+    if "reference" in inputs and (words := _check_reference(inputs, inputs["reference"].value)):
+        return words
     if both := sorted(set(_candidates(inputs)) & set(spectra)):
         return f"{both[0]} names a crystal and a spectrum; give each candidate a name of its own."
     return None
+
+
+def _check_reference(inputs: Mapping[str, Any], reference: str) -> str | None:
+    """Refuse an unknown reference, and of both what only one of them computes, or what would have a model answer."""
+    if reference not in (*REFERENCES, BOTH):
+        return f"reference is {reference!r}; use one of {', '.join((*REFERENCES, BOTH))}."
+    if reference != BOTH:
+        return None
+    if "fallback" in inputs and inputs["fallback"].value != "always":
+        return f"reference is {BOTH}, so that FEFF and XSpectra compute every crystal; leave fallback out."
+    if not inputs.get("structures") or "target" not in inputs:
+        return None
+    given = inputs["parameters"].get_dict() if "parameters" in inputs else {}
+    return beyond_xspectra(inputs["target"].absorber, given.get("kind", inputs["target"].kind))

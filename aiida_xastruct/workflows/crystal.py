@@ -6,7 +6,6 @@ from typing import Any
 
 from aiida import orm
 from aiida.engine import WorkChain
-from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from ..data.spectrum import SpectrumData
@@ -59,15 +58,6 @@ class CrystalWorkChain(WorkChain):
         spec.exit_code(304, "ERROR_INVALID_EDGE", message="{reason}")
         spec.exit_code(410, "WARNING_NOT_CONVERGED", message="The mean is there, but {reason}.")
 
-    @classmethod
-    def builder_of(cls, **inputs: Any) -> ProcessBuilder:
-        """Builder with these inputs, nodes or plain values, but those that are None."""
-        builder = cls.get_builder()
-        for name, value in inputs.items():
-            if value is not None:
-                setattr(builder, name, value)
-        return builder
-
     def absorbing_sites(self) -> tuple[str, list[int]]:
         """Symbol of the absorber, and indices of the sites that are asked for.
 
@@ -84,6 +74,11 @@ class CrystalWorkChain(WorkChain):
         sites = self.inputs.sites.get_list()
         multiplicities(crystal, sites)
         return symbol(crystal, sites[0]), sites
+
+
+def site_name(site: int) -> str:
+    """Link label of a site, in the outputs of all workflows."""
+    return f"site_{site}"
 
 
 def check_protocol(value: orm.Str | None, _: Any) -> str | None:

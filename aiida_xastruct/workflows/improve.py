@@ -23,7 +23,7 @@ from .feff.crystal import SITES_PER_JOB, pack_seconds
 from .improvement import check_inputs, install_next, numbered, training_config
 from .inputs import find_family
 from .screen import ScreenWorkChain
-from .steps import builder_from_chunks, computed, process_of
+from .steps import builder_from_chunks, computed, fill, process_of
 from .train import TrainWorkChain
 
 
@@ -157,9 +157,7 @@ class ImproveWorkChain(WorkChain):
         inputs |= {name: self.inputs[name] for name in ("absorber", "predict_code", "predict_options", "cache") if name in self.inputs}
         builder = ScreenWorkChain.get_builder()
         builder.structures, builder.family = dict(self.inputs.structures), Str(self.ctx.family)
-        for name, value in inputs.items():
-            setattr(builder, name, value)
-        self._begin("screen", builder)
+        self._begin("screen", fill(builder, inputs))
 
     def pick(self) -> None:
         """Choose the sites that the model would learn most from."""

@@ -97,7 +97,7 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no round could be done with, before anything is stored."""
     from ..calculations.functions.pick_sites import read_holdout
     from ..calculations.predict import PredictCalculation
-    from .crystal import PROTOCOLS
+    from .crystal import check_protocol
     from .feff.checks import refused
     from .screen import FEFF
 
@@ -110,8 +110,8 @@ def check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
             return f"{name} is {inputs[name].value}; give 1 or more."
     if "margin" in inputs and not 0.0 <= inputs["margin"].value < 1.0:
         return f"margin is {inputs['margin'].value}; give a share of the old error, from 0 to less than 1."
-    if "protocol" in inputs and inputs["protocol"].value not in PROTOCOLS:
-        return f"protocol is {inputs['protocol'].value!r}; use one of {', '.join(PROTOCOLS)}."
+    if words := check_protocol(inputs.get("protocol"), None):
+        return words
     kind = inputs["kind"].value if "kind" in inputs else "XANES"
     if kind not in inputs["dataset"].kinds:
         return f"the dataset has no {kind} spectra; give the one that the model was trained on, or another kind."

@@ -10,7 +10,7 @@ from aiida.orm import AbstractCode, Dict, List, Str, StructureData
 from ..calculations.checks import check_kind
 from ..data.spectrum import SpectrumData
 from ..engine.errors import XastructError
-from .crystal import check_protocol
+from .crystal import check_protocol, site_name
 from .inputs import crystal_of, find_family
 from .predict_checks import (
     CODES,
@@ -142,10 +142,10 @@ class PredictWorkChain(WorkChain):
                 sites = [int(site) for site in self.inputs.sites.get_list()]
             else:
                 sites = [site.site for site in inequivalent_absorbers(crystal, self.inputs.absorber.value)]
-            self.ctx.multiplicity = {_name(site): n for site, n in zip(sites, multiplicities(crystal, sites), strict=True)}
+            self.ctx.multiplicity = {site_name(site): n for site, n in zip(sites, multiplicities(crystal, sites), strict=True)}
         except XastructError as error:
             return self.exit_codes.ERROR_INVALID_SITES.format(reason=str(error))
-        self.ctx.sites = {_name(site): site for site in sites}
+        self.ctx.sites = {site_name(site): site for site in sites}
         try:
             family = find_family(self.inputs.family.value if "family" in self.inputs else None)
         except XastructError as error:
@@ -330,11 +330,6 @@ class PredictWorkChain(WorkChain):
                 reason=f"{names}: {self._reference} is to answer but no code was given; the model's answer is kept, flagged."
             )
         return None
-
-
-def _name(site: int) -> str:
-    """Link label of a site."""
-    return f"site_{site}"
 
 
 def _sentence(text: str) -> str:

@@ -333,7 +333,7 @@ class ScreenWorkChain(WorkChain):
 def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse what no chunk could be computed with, before anything is stored."""
     from ..calculations.predict import PredictCalculation
-    from .crystal import PROTOCOLS
+    from .crystal import check_protocol
     from .feff.checks import refused
 
     if not inputs.get("structures"):
@@ -341,8 +341,8 @@ def _check_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     for name, least in (("max_reference_runs", 0), ("max_concurrent", 1)):
         if name in inputs and inputs[name].value < least:
             return f"{name} is {inputs[name].value}; give {least} or more."
-    if "protocol" in inputs and inputs["protocol"].value not in PROTOCOLS:
-        return f"protocol is {inputs['protocol'].value!r}; use one of {', '.join(PROTOCOLS)}."
+    if words := check_protocol(inputs.get("protocol"), None):
+        return words
     if "max_reference_runs" in inputs and inputs["max_reference_runs"].value and "code" not in inputs:
         return "FEFF is to compute sites, but there is no code for it; give code, or leave max_reference_runs out."
     kind = inputs["kind"].value if "kind" in inputs else "XANES"

@@ -53,16 +53,19 @@ def computed(function: Any, /, **inputs: Any) -> tuple[Any, ProcessNode]:
     return function.run_get_node(**inputs)
 
 
-def builder_from_chunks(workflow: type[WorkChain], chunks: Iterable[SinglefileData], inputs: Mapping[str, Any]) -> ProcessBuilder:
-    """Builder of a work chain over chunks as `structure_chunks` makes them; inputs that are None are left out."""
-    from ..engine.screening import chunk_label
-
-    builder = workflow.get_builder()
-    builder.structures = {chunk_label(number): node for number, node in enumerate(chunks)}
+def fill(builder: ProcessBuilder, inputs: Mapping[str, Any]) -> ProcessBuilder:
+    """The builder with these inputs, nodes or plain values, but those that are None, which are left to the defaults."""
     for name, value in inputs.items():
         if value is not None:
             setattr(builder, name, value)
     return builder
+
+
+def builder_from_chunks(workflow: type[WorkChain], chunks: Iterable[SinglefileData], inputs: Mapping[str, Any]) -> ProcessBuilder:
+    """Builder of a work chain over chunks as `structure_chunks` makes them; inputs that are None are left out."""
+    from ..engine.screening import chunk_label
+
+    return fill(workflow.get_builder(), {"structures": {chunk_label(number): node for number, node in enumerate(chunks)}, **inputs})
 
 
 def process_of(parent: ProcessNode, label: str) -> ProcessNode | None:

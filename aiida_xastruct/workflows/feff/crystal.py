@@ -15,8 +15,8 @@ from ...calculations.feff_batch import FeffBatchCalculation, cores
 from ...calculations.functions.average_spectra import average_spectra
 from ...calculations.functions.sum_edges import sum_edges
 from ...data.spectrum import SpectrumData
-from ..crystal import CrystalWorkChain, check_question
-from ..steps import computed
+from ..crystal import CrystalWorkChain, check_question, site_name
+from ..steps import computed, fill
 from .base import MAX_WALLCLOCK, FeffBaseWorkChain
 from .checks import refused
 
@@ -132,10 +132,11 @@ class FeffCrystalWorkChain(CrystalWorkChain):
         sites: list[int] | None = None,
     ) -> ProcessBuilder:
         """Builder; see the inputs, and `FeffBaseWorkChain.get_builder_from_protocol` for the overrides."""
-        return cls.builder_of(
-            code=code, structure=structure, absorber=absorber, sites=sites, kind=kind, edge=edge, protocol=protocol,
-            overrides=dict(overrides or {}) or None, sites_per_job=sites_per_job,
-        )  # fmt: skip
+        given = {
+            "code": code, "structure": structure, "absorber": absorber, "sites": sites, "kind": kind, "edge": edge, "protocol": protocol,
+            "overrides": dict(overrides or {}) or None, "sites_per_job": sites_per_job,
+        }  # fmt: skip
+        return fill(cls.get_builder(), given)
 
     def find_sites(self) -> ExitCode | None:
         """The inequivalent sites of the absorber, and the edges to compute."""
@@ -207,9 +208,9 @@ class FeffCrystalWorkChain(CrystalWorkChain):
                 if row["label"]:
                     self.report(f"{label} site {row['site']}: {row['label']}, {row['reason']} It runs again, alone.")
                     if row["output"]:
-                        self.ctx.unsettled[name] = node.outputs.spectra[f"site_{row['site']}"]
+                        self.ctx.unsettled[name] = node.outputs.spectra[site_name(row["site"])]
                 else:
-                    self.ctx.found[name] = node.outputs.spectra[f"site_{row['site']}"]
+                    self.ctx.found[name] = node.outputs.spectra[site_name(row["site"])]
         self.ctx.alone = [[edge, site] for edge, site in self.ctx.alone if self._name(edge, site) not in self.ctx.found]
 
     def run_sites(self) -> Any:
@@ -251,14 +252,14 @@ class FeffCrystalWorkChain(CrystalWorkChain):
         self.ctx.spectra = {}
         for site in self.ctx.sites:
             if not self._both:
-                self.ctx.spectra[f"site_{site}"] = self.ctx.found[f"site_{site}"]
+                self.ctx.spectra[site_name(site)] = self.ctx.found[site_name(site)]
                 continue
             l3, l2 = (self.ctx.found[self._name(edge, site)] for edge in ("L3", "L2"))
             total, node = computed(sum_edges, l3=l3, l2=l2)
             if not node.is_finished_ok:
                 return self.exit_codes.ERROR_NO_SUM.format(reason=node.exit_message)
             self.out(f"spectra.site_{site}", total)
-            self.ctx.spectra[f"site_{site}"] = total
+            self.ctx.spectra[site_name(site)] = total
         return None
 
     def conclude(self) -> ExitCode | None:
@@ -279,7 +280,7 @@ class FeffCrystalWorkChain(CrystalWorkChain):
 
     def _name(self, edge: str, site: int) -> str:
         """Label of a site's workflow."""
-        return f"site_{site}_{edge}" if self._both else f"site_{site}"
+        return f"{site_name(site)}_{edge}" if self._both else site_name(site)
 
 
 def _overrides_by_edge(absorber: str, asked: str, overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:

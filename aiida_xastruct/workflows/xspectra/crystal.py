@@ -16,8 +16,8 @@ from ...calculations.functions.core_hole_supercell import core_hole_supercell, h
 from ...calculations.functions.xspectra_spectrum import xspectra_spectrum
 from ...engine.errors import XastructError
 from ...engine.spectrum import edge_of
-from ..crystal import CrystalWorkChain, check_question
-from ..steps import computed
+from ..crystal import CrystalWorkChain, check_question, site_name
+from ..steps import computed, fill
 from .base import XspectraBaseWorkChain
 
 
@@ -101,10 +101,11 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
         sites: list[int] | None = None,
     ) -> ProcessBuilder:
         """Builder; see the inputs, and `XspectraBaseWorkChain.settings` for the overrides."""
-        return cls.builder_of(
-            pw_code=pw_code, xspectra_code=xspectra_code, structure=structure, absorber=absorber, sites=sites, kind=kind, edge=edge,
-            protocol=protocol, overrides=dict(overrides or {}) or None, family=family,
-        )  # fmt: skip
+        given = {
+            "pw_code": pw_code, "xspectra_code": xspectra_code, "structure": structure, "absorber": absorber, "sites": sites,
+            "kind": kind, "edge": edge, "protocol": protocol, "overrides": dict(overrides or {}) or None, "family": family,
+        }  # fmt: skip
+        return fill(cls.get_builder(), given)
 
     def find_sites(self) -> ExitCode | None:
         """The inequivalent sites of the absorber, their pseudopotentials, and a supercell for each."""
@@ -160,10 +161,10 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
             )
             if not node.is_finished_ok:
                 return self.exit_codes.ERROR_NO_SITES.format(reason=node.exit_message)
-            self.ctx.cells[_name(site)] = outputs
+            self.ctx.cells[site_name(site)] = outputs
             cell = outputs["cell"].get_dict()
             words = f"{cell['atoms']} atoms, images {cell['image_distance']:.2f} angstrom apart, {len(cell['polarisations'])} polarisations"
-            self.report(f"{_name(site)}: {words}")
+            self.report(f"{site_name(site)}: {words}")
         return None
 
     def run_scf(self) -> Any:
@@ -171,15 +172,15 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
         running = {}
         for site in self.ctx.sites:
             builder = self._scf(site)
-            builder.metadata.call_link_label = f"{_name(site)}_scf"
-            running[f"{_name(site)}_scf"] = self.submit(builder)
+            builder.metadata.call_link_label = f"{site_name(site)}_scf"
+            running[f"{site_name(site)}_scf"] = self.submit(builder)
         return ToContext(**running)
 
     def _scf(self, site: int) -> ProcessBuilder:
         """Builder of the self-consistent calculation of a charged cell with a hole."""
         from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
-        supercell = self.ctx.cells[_name(site)]["structure"]
+        supercell = self.ctx.cells[site_name(site)]["structure"]
         settings, hole = self.ctx.settings, hole_kind(self.ctx.absorber)
         pseudos = {kind.name: self.ctx.core_hole if kind.name == hole else self.ctx.pseudos[kind.symbol] for kind in supercell.kinds}
         electrons = sum(pseudos[site.kind_name].z_valence for site in supercell.sites) - 1
@@ -222,9 +223,9 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
         """Sites without a density are lost; the others go on."""
         self.ctx.lost = {}
         for site in self.ctx.sites:
-            node = self.ctx[f"{_name(site)}_scf"]
+            node = self.ctx[f"{site_name(site)}_scf"]
             if not node.is_finished_ok:
-                self.ctx.lost[_name(site)] = f"site {site}: pw.x: {node.exit_message or f'exit status {node.exit_status}'}"
+                self.ctx.lost[site_name(site)] = f"site {site}: pw.x: {node.exit_message or f'exit status {node.exit_status}'}"
         return self._lost() if len(self.ctx.lost) == len(self.ctx.sites) else None
 
     def _lost(self) -> ExitCode:
@@ -232,14 +233,14 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
 
     def _left(self) -> list[int]:
         """Sites that nothing has gone wrong with."""
-        return [site for site in self.ctx.sites if _name(site) not in self.ctx.lost]
+        return [site for site in self.ctx.sites if site_name(site) not in self.ctx.lost]
 
     def run_xspectra(self) -> Any:
         """xspectra.x for each polarisation of each site, side by side."""
         running = {}
         for site in self._left():
-            for number, direction in enumerate(self.ctx.cells[_name(site)]["cell"]["polarisations"]):
-                label = f"{_name(site)}_polarisation_{number}"
+            for number, direction in enumerate(self.ctx.cells[site_name(site)]["cell"]["polarisations"]):
+                label = f"{site_name(site)}_polarisation_{number}"
                 builder = self._xspectra(site, direction)
                 builder.metadata.call_link_label = label
                 running[label] = self.submit(builder)
@@ -248,7 +249,7 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
     def _xspectra(self, site: int, direction: list[float]) -> ProcessBuilder:
         from ...engine.xspectra.site import fermi_level
 
-        supercell, scf = self.ctx.cells[_name(site)]["structure"], self.ctx[f"{_name(site)}_scf"].outputs
+        supercell, scf = self.ctx.cells[site_name(site)]["structure"], self.ctx[f"{site_name(site)}_scf"].outputs
         settings, found = self.ctx.settings, scf.output_parameters.get_dict()
         builder = XspectraBaseWorkChain.get_builder()
         job = builder.xspectra
@@ -271,7 +272,7 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
 
         self.ctx.curves, self.ctx.doubtful, thresholds = {}, [], []
         for site in self._left():
-            name = _name(site)
+            name = site_name(site)
             labels = [f"{name}_polarisation_{number}" for number in range(len(self.ctx.cells[name]["cell"]["polarisations"]))]
             missing = [label for label in labels if "spectrum" not in self.ctx[label].outputs]
             if missing:
@@ -294,7 +295,7 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
         """The spectrum of each site, and the mean, which needs all of them."""
         spectra = {}
         for site in self._left():
-            name = _name(site)
+            name = site_name(site)
             found, node = computed(
                 xspectra_spectrum,
                 structure=self.inputs.structure,
@@ -320,7 +321,7 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
 
     def _said(self, site: int) -> dict[str, Any]:
         """What is kept in the settings of a spectrum."""
-        cell = self.ctx.cells[_name(site)]["cell"].get_dict()
+        cell = self.ctx.cells[site_name(site)]["cell"].get_dict()
         kept = {name: self.ctx.settings[name] for name in ("kpoints_spacing", "spectrum_spacing", "parameters")}
         waves, density = self.ctx.cutoffs
         supercell = {name: cell[name] for name in ("multiples", "atoms", "image_distance")}
@@ -331,11 +332,6 @@ class XspectraCrystalWorkChain(CrystalWorkChain):
             **kept,
             **cutoffs,
             "supercell": supercell,
-            "spectrum_mesh": self._mesh(self.ctx.cells[_name(site)]["structure"], "spectrum_spacing").get_kpoints_mesh()[0],
+            "spectrum_mesh": self.ctx[f"{site_name(site)}_polarisation_0"].inputs.xspectra.kpoints.get_kpoints_mesh()[0],
             "family": self.ctx.family,
         }
-
-
-def _name(site: int) -> str:
-    """Link label of a site."""
-    return f"site_{site}"

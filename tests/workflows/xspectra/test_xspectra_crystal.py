@@ -171,12 +171,6 @@ def test_it_goes_on_from_where_it_was(diamond):
     assert jobs[1].inputs.previous.uuid == jobs[0].outputs.remote_folder.uuid
 
 
-@pytest.fixture
-def graphite():
-    layers = Structure.from_spacegroup("P6_3/mmc", Lattice.hexagonal(2.464, 6.711), ["C", "C"], [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]])
-    return orm.StructureData(pymatgen=layers)
-
-
 def ended(status):
     """A finished workflow without outputs."""
     node = orm.WorkChainNode()

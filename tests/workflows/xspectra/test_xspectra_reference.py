@@ -83,10 +83,9 @@ def test_without_codes_the_model_answers_and_is_flagged():
     assert "XSpectra is to answer but no code was given" in node.exit_message
 
 
-def test_a_site_that_xspectra_lost_takes_no_other_with_it():
+def test_a_site_that_xspectra_lost_takes_no_other_with_it(graphite):
     """Of two sites one has a spectrum and one has none: the workflow ends with 302, and the first is answered by XSpectra."""
-    layers = Structure.from_spacegroup("P6_3/mmc", Lattice.hexagonal(2.464, 6.711), ["C", "C"], [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]])
-    builder = build(orm.StructureData(pymatgen=layers), "C", reference="xspectra", fallback="always")
+    builder = build(graphite, "C", reference="xspectra", fallback="always")
     process = instantiate_process(get_manager().get_runner(), builder)
     energy = np.arange(274.0, 334.0, 0.5)
     found = SpectrumData(energy, 0.5 + np.arctan(energy - 284.2) / np.pi, "C", "K", "XANES", method="xspectra", normalisation="flat")
