@@ -29,7 +29,7 @@ PLACE = """(name) => {
   return {x: (seen.x + 1) / 2 * canvas.clientWidth, y: (1 - seen.y) / 2 * canvas.clientHeight};
 }"""
 
-SAYS = "(words) => document.querySelector('main').innerText.includes(words)"
+SAYS = "(words) => document.querySelector('main')?.innerText.includes(words)"
 
 
 def drop(page: Any, path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_crystal_becomes_a_spectrum_of_the_site_that_is_clicked(page: Any, ser
         if re.search(r"Absorber\s+O \d", page.locator("main").inner_text()):
             break
     wait(page, "one of 4 alike, K edge")
-    page.wait_for_function("() => /Absorber\\s+O \\d/.test(document.querySelector('main').innerText)", timeout=PATIENCE)
+    page.wait_for_function("() => /Absorber\\s+O \\d/.test(document.querySelector('main')?.innerText)", timeout=PATIENCE)
     apart(page, magnesium, more_than=0.0)
     page.get_by_role("button", name="EXAFS").click()
     page.wait_for_function("() => document.querySelector('.js-plotly-plot').layout.title.text.endsWith('EXAFS')", timeout=PATIENCE)

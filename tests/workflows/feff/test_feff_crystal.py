@@ -105,6 +105,7 @@ def test_a_packed_site_that_fails_runs_again_alone():
     assert len(results["spectra"]) == len(job.outputs.statuses["sites"]) - 1 == 3
 
 
+@pytest.mark.exhaustive
 def test_packed_sites_whose_scf_does_not_settle_run_again_alone(mixed):
     overrides = {"parameters": {"scf_radius": 2.3, "fms_radius": 2.5, "energy_step": 2.0, "scf_iterations": 2}}
     build = FeffCrystalWorkChain.get_builder_from_protocol
