@@ -111,9 +111,10 @@ class Killed:
             others = "datname = 'benchmark' AND application_name <> 'looks on'"
             self.ask(f"SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}")
             return
-        own = self.processes("daemon", "worker") if kind == "engine" else self.processes()
-        # Circus first: it would start the others anew.
-        for process in sorted(own, key=lambda process: "start-circus" not in process.cmdline()):
+        own = self.processes("daemon", "worker")
+        if kind != "engine":  # Circus first: it would start the others anew.
+            own = [*self.processes("start-circus"), *self.processes()]
+        for process in own:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
