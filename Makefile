@@ -9,8 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := pyproject.toml constraints.txt aiida_xastruct/__init__.py
-# Of 24,000 files few are ever imported: Python compiles those when it does, rather than pip all of them, which is a third of the installation.
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt \
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 # Where profiles of the tests are kept; production is PostgreSQL with RabbitMQ.
