@@ -111,12 +111,11 @@ class Killed:
             others = "datname = 'benchmark' AND application_name <> 'looks on'"
             self.ask(f"SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}")
             return
-        own = self.processes("daemon", "worker")
-        if kind != "engine":  # Circus first: it would start the others anew.
-            own = [*self.processes("start-circus"), *self.processes()]
-        for process in own:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        # Circus first, and the others when it is gone: it would start them anew.
+        for words in [("daemon", "worker")] if kind == "engine" else [("start-circus",), ()]:
+            for process in self.processes(*words):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def soon(condition: Callable[[], Any], seconds: float) -> Any:
