@@ -78,7 +78,9 @@ class Killed:
 
     def verdi(self, *arguments: str) -> None:
         """Run `verdi` as a user does."""
-        environment = {**os.environ, "AIIDA_PATH": str(self.folder), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        # A home of its own: a shell killed while it reads the user's profile may leave a lock there that each later one waits for.
+        own = {"AIIDA_PATH": str(self.folder), "HOME": str(self.folder), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        environment = {**os.environ, **own}
         command = [str(BIN / "verdi"), "-p", "benchmark", *arguments]
         done = subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if done.returncode:
