@@ -9,7 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := pyproject.toml constraints.txt aiida_xastruct/__init__.py
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+# pip need not compile everything, since Python compiles what it imports, for which it must be allowed to; a third of installation's time.
+unexport PYTHONDONTWRITEBYTECODE
+PIP_INSTALL := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 # Where profiles of the tests are kept; production is PostgreSQL with RabbitMQ.
@@ -43,8 +45,9 @@ $(VENV)/.installed-%: $(METADATA) | $(BIN)/python
 demo: $(VENV)/.installed-runtime
 	@start=$$(date +%s); $(BIN)/python examples/demo.py; echo "run: $$(( $$(date +%s) - start )) s"
 
-# A process for each core; the tests of a file, which share what they set up, run in one. A test that kills or hangs one ends the run.
-SHARED := -n auto --dist loadfile --max-worker-restart 0
+# Processes: tests/conftest.py says how many. The tests of a file, which share what they set up, run in one; a test that kills or hangs one
+# ends the run.
+SHARED := -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # LEFT_OUT: a mark of tests that are not run.
 test: $(VENV)/.installed-tests

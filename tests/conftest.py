@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,14 +38,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """A process for each core, and one more: many tests wait for another process."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that touch the store, which are worth a run on each."""
+    """Mark the tests that touch the store, which are worth a run on each; begin with the files that take long, lest one be alone."""
     for item in items:
         asked = set(getattr(item, "fixturenames", ()))
         # Every test has the profile in its closure, since it is made for all; few name it themselves.
         named = "aiida_profile" in inspect.signature(item.function).parameters if isinstance(item, pytest.Function) else False
         if named or asked & PROFILE_FIXTURES:
             item.add_marker("store")
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

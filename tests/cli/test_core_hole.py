@@ -45,6 +45,7 @@ TINY = {
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(
     not (shutil.which("pw.x") and shutil.which("xspectra.x")), reason="Quantum ESPRESSO (pw.x, xspectra.x) is not installed"
 )

@@ -175,6 +175,7 @@ def contents(family: Path) -> dict[str, bytes]:
     return {str(path.relative_to(family)): path.read_bytes() for path in family.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on(make_dataset, tmp_path, capsys):
     """Kill -9 in the second network of the second model; the same command again gives the family of a run that nothing stopped."""
     make_dataset().save(tmp_path / "set.h5")

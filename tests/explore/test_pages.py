@@ -183,6 +183,7 @@ def test_strains_that_were_answered_ahead_are_drawn_without_the_server(page: Any
     apart(page, frame, at_most=0.0)
 
 
+@pytest.mark.slow
 def test_feff_is_asked_from_the_page_and_every_node_is_linked(page: Any, server: Server, rocksalt: Path) -> None:
     page.goto(server.address("/crystal"))
     drop(page, rocksalt)

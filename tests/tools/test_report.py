@@ -89,6 +89,7 @@ def opened(browser: Any, path: Path) -> tuple[list[str], str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine; install Debian's package chromium")
+@pytest.mark.slow
 def test_pages_in_a_browser(inference: Any, make_dataset: Any, tmp_path: Path) -> None:
     """What infers, predicts, screens and trains, each by the command of a user."""
     from aiida.engine import run_get_node

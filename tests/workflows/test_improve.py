@@ -162,6 +162,7 @@ def test_rounds_end_with_a_better_model_and_every_link(start: Callable[..., Any]
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_model_that_is_no_better_does_not_stand(start: Callable[..., Any], feff: Any) -> None:
     outputs, node = start(absorber="Mg", sites_per_round=3, margin=0.99, rounds=2)
     # MgO and MgS have one magnesium each: the second round has none left.

@@ -108,6 +108,7 @@ def test_feff_answers_the_neediest_within_its_budget(verdicts: dict[str, bool], 
     assert (warned["summary"]["feff_failed"], warned["summary"]["feff_warned"]) == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_job_elsewhere_gives_the_same_rows(chunks: list[SinglefileData]) -> None:
     from aiida_xastruct.tools.codes import bundled_xastruct_code
 

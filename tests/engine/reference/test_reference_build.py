@@ -110,6 +110,7 @@ def test_a_site_with_xanes_gets_its_exafs(tmp_path):
         assert not _companions(state, held_out, _known(state, held_out))
 
 
+@pytest.mark.slow
 def test_build_goes_on_where_it_was_stopped(build_command, built, tmp_path):
     command = build_command(tmp_path)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -108,6 +108,8 @@ def test_what_is_lacking_is_said(code, diamond):
 
 
 @needs_programs
+@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_real_run(diamond):
     """pw.x and xspectra.x of this machine; XSpectra runs out of its time at first, and goes on."""
     CoreHolePseudoFamily.install(ARCHIVE, "pbe")
@@ -139,6 +141,7 @@ def test_a_real_run(diamond):
 
 
 @needs_programs
+@pytest.mark.slow
 def test_a_metal_counts_from_the_fermi_level_of_pw():
     """Silicon, closely packed; XSpectra's own guess is its highest level with electrons, another energy."""
     CoreHolePseudoFamily.install(ARCHIVE, "pbe")
@@ -156,6 +159,8 @@ def test_a_metal_counts_from_the_fermi_level_of_pw():
 
 
 @needs_programs
+@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_goes_on_from_where_it_was(diamond):
     """A job that ended in time is continued, and what the program refuses is not run again."""
     CoreHolePseudoFamily.install(ARCHIVE, "pbe")
@@ -200,6 +205,8 @@ def test_a_site_that_fails_takes_no_other_with_it(code, graphite):
 
 
 @needs_programs
+@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_sites_of_low_symmetry(graphite):
     """Graphite: a cell for each of two sites, three polarisations, one scale of energy; the pi bands only along the axis."""
     CoreHolePseudoFamily.install(ARCHIVE, "pbe")

@@ -103,6 +103,7 @@ def test_a_site_that_xspectra_lost_takes_no_other_with_it(graphite):
 
 
 @needs_programs
+@pytest.mark.slow
 def test_xspectra_answers_and_the_answer_says_so():
     CoreHolePseudoFamily.install(ARCHIVE, "pbe")
     codes = {"pw_code": quantum_espresso_code("pw.x"), "xspectra_code": quantum_espresso_code("xspectra.x")}
