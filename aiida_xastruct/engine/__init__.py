@@ -2,4 +2,4 @@
 
 #: Versions of what turns an input into an answer, one a task. A change that alters any number an answer holds
 #: raises the task's version; every prediction and inference stores it, so that caches never mix two of them.
-ALGORITHM_VERSION: dict[str, str] = {"forward": "3", "neighbours": "5", "distance": "4"}
+ALGORITHM_VERSION: dict[str, str] = {"forward": "4", "neighbours": "5", "distance": "4"}

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from . import ALGORITHM_VERSION
 from .bundle import CARD, WEIGHTS
 from .configuration import FamilyConfig
 from .errors import DatasetError, ModelError
@@ -27,7 +28,7 @@ def beginning(folder: Path, learned: Task, config: FamilyConfig, begin: Collecti
         begin: labels of the models to begin from.
 
     Raises:
-        ModelError: if the folder holds no such model, or one of another size.
+        ModelError: if the folder holds no such model, or one of another size or algorithm version.
         DatasetError: if it was trained on another split: its training sites would be among those that calibrate.
     """
     names = ("neighbours", "distance") if learned.name == "shell" else (learned.name,)
@@ -66,7 +67,7 @@ def card_of(folder: Path, to: str) -> dict[str, Any]:
         learned = {name: card[name] for name in LEARNED}
         Architecture(**learned["architecture"])
         Task(card["task"], card["kind"])
-        _ = card["split"]["seed"], learned["training"]["best_select_loss"]  # looked up, so that what is lacking is said here
+        _ = card["split"]["seed"], learned["training"]["best_select_loss"], card["algorithm_version"]  # what is lacking is said here
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder} holds no model to {to} ({error}); train it, or give the folder of a family that has it.") from error
     return card
@@ -82,5 +83,10 @@ def _read(folder: Path, task: Task, config: FamilyConfig) -> Ensemble:
     card = card_of(folder, "begin from")
     if (architecture := Architecture(**card["architecture"])) != config.architecture:
         raise ModelError(f"{task.label} in {folder.parent} has {architecture}, and is to begin {config.architecture}; they must agree.")
+    if (version := str(card["algorithm_version"])) != ALGORITHM_VERSION[task.name]:
+        raise ModelError(
+            f"{task.label} in {folder.parent} learned from what algorithm {version} of the engine makes of a spectrum, and this is "
+            f"{ALGORITHM_VERSION[task.name]}; train it from nothing."
+        )
     check_split(card, folder, config.split_seed, "begin from another")
     return Ensemble.load(folder / WEIGHTS, task, architecture)

@@ -212,6 +212,10 @@ def test_networks_go_on_learning(tiny_config, tiny_family, tmp_path, refused):
     shutil.copytree(tmp_path / "other" / "distance-XANES", tmp_path / "family" / "distance-XANES")
     with refused(ModelError, "were not learned together"):
         begin(*labels)
+    card = tmp_path / "family" / "neighbours-XANES" / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"algorithm_version": "0"}))
+    with refused(ModelError, "learned from what algorithm 0 of the engine makes of a spectrum"):
+        begin(*labels)
 
 
 # ---------------------------------------------------------------- the configuration

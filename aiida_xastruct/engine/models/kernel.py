@@ -3,6 +3,10 @@
 With a few thousand sites to learn from, a smooth kernel on features of fixed weight does as well as networks and errs differently, so
 that the mean of both is better than either. It is fitted in closed form: the mean of a Gaussian process (Rasmussen and Williams,
 Gaussian Processes for Machine Learning, 2006, chapters 2 and 5), whose leave-one-out errors follow from the same inverse.
+
+Like sites have like spectra, but these begin some eV apart from compound to compound, as FEFF's Fermi level does. The mean of curves
+that are shifted against each other is a curve that none of them resembles, so curves and their shifts are learned apart: each is moved to
+where the others expect it (registration: Ramsay and Silverman, Functional Data Analysis, 2005, chapter 7).
 """
 
 from __future__ import annotations
@@ -20,8 +24,12 @@ from ..errors import ModelError
 #: `KERNEL_BLOCKS` of `models.tasks` were learned by gradient on Cu sites of OmniXAS's train part, which predicted others of new formulas.
 WIDTH, ELEMENTS, RIDGE = 0.25, 0.05, 2e-4
 
-#: The same for the logarithm of the expected error, which is mostly noise.
-ERROR_RIDGE = 0.3
+#: The same for what is mostly noise: the logarithm of the expected error, and what curves are moved to.
+SMOOTH_RIDGE = 0.3
+
+#: Curves are moved by at most so many steps of their grid to where they resemble what other materials' sites predict, in so many rounds. A
+#: shift costs PRIOR times the square of its difference, in steps, from the predicted one, beside the mean squared difference of the curves.
+MOST_STEPS, ROUNDS, PRIOR = 12, 16, 2.5e-4
 
 #: Principal axes that distances are measured on, principal components of curves, and training sites kept; more are left out at random.
 AXES, COMPONENTS, MOST_SITES = 384, 40, 8000
@@ -43,8 +51,8 @@ class SiteKernel(nn.Module):
         axes: (n_in, p) principal axes of the weighted inputs, with the weights.
         points: (m, p) training sites on them.
         z: (m,) their atomic numbers.
-        start: (n_out + 1,) mean of the training curves, and of ln(error).
-        weights: (m, c + 1) what each site adds to the components of a curve, and to ln(error).
+        start: (n_out + 2,) mean of the training curves where they resemble each other, of how far they were moved, and of ln(error).
+        weights: (m, c + 2) what each site adds to the components of a curve, to its shift in steps of the grid, and to ln(error).
         components: (c, n_out) principal components of the training curves.
 
     Shapes:
@@ -102,20 +110,21 @@ class SiteKernel(nn.Module):
         kernel = _kernel(points.double(), z, points.double(), z)
         known = torch.isfinite(target)
         curves = torch.where(known, target, guess)
-        start = curves.mean(dim=0)
-        inverse = _inverse(kernel, RIDGE)
-        components = torch.linalg.svd((curves - start).double(), full_matrices=False)[2][:COMPONENTS]
-        weights = inverse @ (curves - start).double()
-        error = torch.log(_errors_of_materials(inverse, weights, known, material).clamp(min=1e-3))
-        of_error = _inverse(kernel, ERROR_RIDGE) @ (error - error.mean())
+        inverse, smooth = _inverse(kernel, RIDGE), _inverse(kernel, SMOOTH_RIDGE)
+        learned = _registered(curves.double(), smooth, material)
+        start = learned.mean(dim=0)
+        components = torch.linalg.svd((learned - start)[:, :-1], full_matrices=False)[2][:COMPONENTS]
+        weights = inverse @ (learned - start)
+        error = torch.log(_errors_of_materials(inverse, learned, curves, known, material).clamp(min=1e-3))
+        of_error = smooth @ (error - error.mean())
         tensors = {
             "mean": mean,
             "scale": scale,
             "axes": axes,
             "points": points,
             "z": z,
-            "start": torch.cat([start, error.mean()[None].float()]),
-            "weights": torch.cat([weights @ components.T, of_error[:, None]], dim=1).float(),
+            "start": torch.cat([start, error.mean()[None]]).float(),
+            "weights": torch.cat([weights[:, :-1] @ components.T, weights[:, -1:], of_error[:, None]], dim=1).float(),
             "components": components.float(),
         }
         return cls(tensors)
@@ -123,10 +132,11 @@ class SiteKernel(nn.Module):
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Value (b, n_out) and log of the expected error (b, 1)."""
         said = torch.cat([self._pass(*rows) for rows in zip(x.split(_ROWS), z.split(_ROWS), strict=True)])
-        return said[:, :-1] @ self.components + self.start[:-1], (said[:, -1:] + self.start[-1:]).clamp(-7.0, 2.0)
+        curve = said[:, :-2] @ self.components + self.start[:-2]
+        return moved(curve, said[:, -2] + self.start[-2]), (said[:, -1:] + self.start[-1:]).clamp(-7.0, 2.0)
 
     def _pass(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """(b, c + 1) components of the value and ln(error), without their means."""
+        """(b, c + 2) components of the value, its shift and ln(error), without their means."""
         place = ((x - self.mean) / self.scale).clamp(-_CUT, _CUT) @ self.axes
         return _kernel(place, z, self.points, self.z) @ self.weights
 
@@ -137,14 +147,14 @@ class SiteKernel(nn.Module):
 
 def _fit_together(shape: dict[str, torch.Size]) -> bool:
     """Whether the shapes of tensors are those of a kernel model."""
-    (n_in,), (n_sites,), (n_out,) = shape["mean"], shape["z"], shape["start"]
+    (n_in,), (n_sites,), (n_start,) = shape["mean"], shape["z"], shape["start"]
     n_axes, n_components = shape["axes"][-1], shape["components"][0]
     expected = {
         "scale": (n_in,),
         "axes": (n_in, n_axes),
         "points": (n_sites, n_axes),
-        "weights": (n_sites, n_components + 1),
-        "components": (n_components, n_out - 1),
+        "weights": (n_sites, n_components + 2),
+        "components": (n_components, n_start - 2),
     }
     return all(tuple(shape[name]) == own for name, own in expected.items())
 
@@ -162,12 +172,45 @@ def _inverse(kernel: torch.Tensor, ridge: float) -> torch.Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(kernel + ridge * torch.eye(len(kernel), dtype=kernel.dtype)))
 
 
-def _errors_of_materials(inverse: torch.Tensor, weights: torch.Tensor, known: torch.Tensor, material: NDArray[np.integer]) -> torch.Tensor:
-    """(n,) root mean square errors of sites, each predicted without its material: the residuals are [inverse]_mm^-1 weights_m."""
-    errors = torch.zeros(len(weights), dtype=weights.dtype)
+def moved(curves: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Curves (n, m) moved up their grid by `steps` (n,) of it, straight between its points; at an end comes in the value that is there."""
+    last = curves.shape[1] - 1
+    place = (torch.arange(last + 1, device=curves.device) - steps[:, None]).clamp(0, last)
+    below = place.long()
+    part = place - below
+    return curves.gather(1, below) * (1.0 - part) + curves.gather(1, (below + 1).clamp(max=last)) * part
+
+
+def _registered(curves: torch.Tensor, inverse: torch.Tensor, material: NDArray[np.integer]) -> torch.Tensor:
+    """(n, n_out + 1) curves (n, n_out) moved to where other materials' sites expect them, and the steps that would move each back."""
+    steps = torch.arange(-MOST_STEPS, MOST_STEPS + 1, dtype=curves.dtype)
+    back = torch.zeros(len(curves), dtype=curves.dtype)
+    candidates = [moved(curves, -one.expand(len(curves))) for one in steps]
+    for _ in range(ROUNDS):
+        learned = torch.cat([moved(curves, -back), back[:, None]], dim=1)
+        said = learned - _residuals_of_materials(inverse, learned, material)
+        cost = [
+            ((own - said[:, :-1]) ** 2).mean(dim=1) + PRIOR * (one - said[:, -1]) ** 2 for one, own in zip(steps, candidates, strict=True)
+        ]
+        back = steps[torch.stack(cost).argmin(dim=0)]
+    return torch.cat([moved(curves, -back), back[:, None]], dim=1)
+
+
+def _residuals_of_materials(inverse: torch.Tensor, values: torch.Tensor, material: NDArray[np.integer]) -> torch.Tensor:
+    """(n, c) values of sites less what is predicted of each without its material: [inverse]_mm^-1 (inverse values)_m."""
+    weights = inverse @ (values - values.mean(dim=0))
+    residuals = torch.empty_like(values)
     order = np.argsort(material, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(material[order])) + 1):
         own = torch.as_tensor(rows)
-        residual = torch.linalg.solve(inverse[own][:, own], weights[own]) * known[own]
-        errors[own] = ((residual**2).sum(dim=1) / known[own].sum(dim=1).clamp(min=1)).sqrt()
-    return errors
+        residuals[own] = torch.linalg.solve(inverse[own][:, own], weights[own])
+    return residuals
+
+
+def _errors_of_materials(
+    inverse: torch.Tensor, learned: torch.Tensor, curves: torch.Tensor, known: torch.Tensor, material: NDArray[np.integer]
+) -> torch.Tensor:
+    """(n,) root mean square errors of curves where they are known, each predicted without its material from what `_registered` gave."""
+    said = learned - _residuals_of_materials(inverse, learned, material)
+    residual = (moved(said[:, :-1], said[:, -1]) - curves) * known
+    return ((residual**2).sum(dim=1) / known.sum(dim=1).clamp(min=1)).sqrt()

@@ -9,7 +9,7 @@ import torch
 from aiida_xastruct.engine.errors import ModelError
 from aiida_xastruct.engine.models import kernel as module
 from aiida_xastruct.engine.models.ensemble import Architecture, Ensemble
-from aiida_xastruct.engine.models.kernel import RIDGE, WIDTH, SiteKernel
+from aiida_xastruct.engine.models.kernel import RIDGE, SMOOTH_RIDGE, WIDTH, SiteKernel
 from aiida_xastruct.engine.models.tasks import KERNEL_BLOCKS, Task
 from aiida_xastruct.engine.training import fit_kernel
 
@@ -32,10 +32,10 @@ def fit(sites, **changed):
 
 
 def test_it_is_kernel_ridge_regression(sites):
-    """The same kernel, written out, in scikit-learn's KernelRidge."""
+    """The same kernel, written out, in scikit-learn's KernelRidge, of registered curves and of their shifts."""
     from sklearn.kernel_ridge import KernelRidge
 
-    x, z, curve, _ = sites
+    x, z, curve, material = sites
     new = torch.randn(9, 5, generator=torch.Generator().manual_seed(1))
     weight = np.sqrt(np.concatenate([np.full(length, own / length) for length, own in BLOCKS]))
 
@@ -45,10 +45,33 @@ def test_it_is_kernel_ridge_regression(sites):
     def kernel(one, other):
         return np.exp(-((WIDTH * np.linalg.norm(one - other)) ** 1.5))
 
-    reference = KernelRidge(alpha=RIDGE, kernel=kernel).fit(place(x), (curve - curve.mean(0)).numpy())
+    points = torch.as_tensor(place(x), dtype=torch.float64)
+    learned = module._registered(curve.double(), module._inverse(module._kernel(points, z, points, z), SMOOTH_RIDGE), material)
+    reference = KernelRidge(alpha=RIDGE, kernel=kernel).fit(place(x), (learned - learned.mean(0)).numpy())
+    said = torch.as_tensor(reference.predict(place(new))) + learned.mean(0)
     value, _ = fit(sites)(new, z[:9])
-    np.testing.assert_allclose(value.numpy(), reference.predict(place(new)) + curve.mean(0).numpy(), atol=5e-3)  # places are rounded
+    np.testing.assert_allclose(value.numpy(), module.moved(said[:, :-1], said[:, -1]).numpy(), atol=5e-3)  # places are rounded
     assert float((value - curve.mean(0)).abs().max()) > 0.3
+
+
+def test_curves_are_moved_along_their_grid():
+    curves = torch.tensor([[0.0, 1.0, 4.0, 9.0], [0.0, 1.0, 4.0, 9.0], [0.0, 1.0, 4.0, 9.0]])
+    expected = torch.tensor([[0.0, 0.0, 1.0, 4.0], [1.0, 4.0, 9.0, 9.0], [0.0, 0.5, 2.5, 6.5]])
+    torch.testing.assert_close(module.moved(curves, torch.tensor([1.0, -1.0, 0.5])), expected)
+
+
+def test_curves_that_are_shifted_are_not_smeared(sites):
+    """White lines of one shape, at energies that no feature tells: a new one is as sharp as they are, where their mean is not."""
+    x, z, _, material = sites
+    shift = torch.randint(-4, 5, (N,), generator=torch.Generator().manual_seed(3)).double()
+    lines = torch.exp(-(((torch.arange(60.0) - 30.0 - shift[:, None]) / 2.0) ** 2)).float()
+    assert float(lines.mean(dim=0).max()) < 0.6
+    value, _ = fit((x, z, lines, material))(torch.randn(9, 5, generator=torch.Generator().manual_seed(1)), z[:9])
+    assert float(value.max(dim=1).values.min()) > 0.8
+    points = x.double()
+    learned = module._registered(lines.double(), module._inverse(module._kernel(points, z, points, z), SMOOTH_RIDGE), material)
+    left = learned[:, -1] - shift
+    assert float(left.std()) < 0.5 * float(shift.std())
 
 
 def test_errors_are_those_of_refits_without_the_material(sites):
@@ -56,11 +79,15 @@ def test_errors_are_those_of_refits_without_the_material(sites):
     points = x.double()
     kernel = module._kernel(points, z, points, z)
     inverse = module._inverse(kernel, RIDGE)
-    errors = module._errors_of_materials(inverse, inverse @ curve.double(), torch.isfinite(curve), material)
+    steps = torch.linspace(-2.0, 2.0, N, dtype=torch.float64)[:, None]
+    learned = torch.cat([curve.double(), steps], dim=1)
+    errors = module._errors_of_materials(inverse, learned, curve, torch.isfinite(curve), material)
     for out in (0, 17):
         kept = torch.as_tensor(material != out)
-        said = kernel[~kept][:, kept] @ module._inverse(kernel[kept][:, kept], RIDGE) @ curve[kept].double()
-        torch.testing.assert_close(errors[~kept], ((said - curve[~kept]) ** 2).mean(dim=1).sqrt())
+        mean = learned.mean(dim=0)
+        said = kernel[~kept][:, kept] @ module._inverse(kernel[kept][:, kept], RIDGE) @ (learned[kept] - mean) + mean
+        value = module.moved(said[:, :-1], said[:, -1])
+        torch.testing.assert_close(errors[~kept], ((value - curve[~kept]) ** 2).mean(dim=1).sqrt())
 
 
 def test_where_a_curve_ends_the_guess_goes_on(sites):
@@ -84,7 +111,7 @@ def test_the_stated_error_is_larger_where_errors_are(sites):
 def test_absorbers_far_apart_share_less(sites):
     x, z, *_ = sites
     model = fit(sites)
-    near, far = (float((model(x, z + shift)[0] - model.start[:-1]).abs().mean()) for shift in (1, 40))
+    near, far = (float((model(x, z + shift)[0] - model.start[:-2]).abs().mean()) for shift in (1, 40))
     assert near > 2 * far
 
 
