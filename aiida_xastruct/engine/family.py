@@ -284,7 +284,7 @@ def finish_model(
         "split": {"grouped_by": "reduced formula and prototype", "seed": config.split_seed, **{k: len(v) for k, v in parts.items()}},
         "edge_shift": dict(edges.usual),
         "edge_shift_by_engine": {engine: dict(own) for engine, own in edges.by_engine.items()},
-        "calibration": _calibrate(task, parts, said, domain, seen, groups),
+        "calibration": _calibrate(ensemble, parts, said, domain, seen, groups),
     }
     if task.name == "neighbours":
         card["composition"] = asdict(_compose(parts, said, present, groups["calibrate"]))
@@ -320,14 +320,21 @@ Seen = dict[str, torch.Tensor]
 Groups = dict[str, NDArray[np.int64]]
 
 
-def _calibrate(task: Task, parts: Parts, said: Said, domain: DomainIndex, seen: Seen, groups: Groups) -> dict[str, Any]:
+#: Draws of the select part by which the threshold of named elements is chosen; by one, chance has a say.
+_DRAWS = 4
+
+
+def _calibrate(ensemble: Ensemble, parts: Parts, said: Said, domain: DomainIndex, seen: Seen, groups: Groups) -> dict[str, Any]:
     """What the select and calibrate parts let a model promise, as plain values."""
+    task = ensemble.task
     answer, part, group = said["calibrate"], parts["calibrate"], groups["calibrate"]
     value = answer.value.double().numpy()
     if task.name == "neighbours":
-        select = said["select"].value.double().numpy()
-        often = often_seen(parts["train"])
-        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, parts["select"].neighbours, part.absorber, often))
+        chooses, often = parts["select"], often_seen(parts["train"])
+        inputs = torch.cat([drawn_inputs(task, chooses, seed) for seed in range(_DRAWS)])
+        select = ensemble(inputs, torch.as_tensor(np.tile(chooses.absorber, _DRAWS))).value.double().numpy()
+        known = np.tile(chooses.neighbours, (_DRAWS, 1))
+        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, known, part.absorber, often))
     if task.name == "distance":
         expected = expected_error(task, answer.stated.numpy(), answer.spread.numpy())
         return asdict(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected, group))

@@ -85,6 +85,7 @@ class SiteKernel(nn.Module):
         material: NDArray[np.integer],
         blocks: Sequence[tuple[int, float]],
         seed: int = 0,
+        rounds: int = ROUNDS,
     ) -> SiteKernel:
         """Learn from sites.
 
@@ -96,6 +97,7 @@ class SiteKernel(nn.Module):
             material: (n,) labels; the expected error is learned from each material's sites as the other materials predict them.
             blocks: length and weight of each block of columns of x: what the block's mean squared difference adds to a squared distance.
             seed: of the choice among more than `MOST_SITES` sites.
+            rounds: in which curves are moved; with 0 each stays where it is.
         """
         if len(x) > MOST_SITES:
             chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_SITES].sort().values
@@ -111,7 +113,7 @@ class SiteKernel(nn.Module):
         known = torch.isfinite(target)
         curves = torch.where(known, target, guess)
         inverse, smooth = _inverse(kernel, RIDGE), _inverse(kernel, SMOOTH_RIDGE)
-        learned = _registered(curves.double(), smooth, material)
+        learned = _registered(curves.double(), smooth, material, rounds)
         start = learned.mean(dim=0)
         components = torch.linalg.svd((learned - start)[:, :-1], full_matrices=False)[2][:COMPONENTS]
         weights = inverse @ (learned - start)
@@ -181,12 +183,12 @@ def moved(curves: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     return curves.gather(1, below) * (1.0 - part) + curves.gather(1, (below + 1).clamp(max=last)) * part
 
 
-def _registered(curves: torch.Tensor, inverse: torch.Tensor, material: NDArray[np.integer]) -> torch.Tensor:
+def _registered(curves: torch.Tensor, inverse: torch.Tensor, material: NDArray[np.integer], rounds: int = ROUNDS) -> torch.Tensor:
     """(n, n_out + 1) curves (n, n_out) moved to where other materials' sites expect them, and the steps that would move each back."""
     steps = torch.arange(-MOST_STEPS, MOST_STEPS + 1, dtype=curves.dtype)
     back = torch.zeros(len(curves), dtype=curves.dtype)
     candidates = [moved(curves, -one.expand(len(curves))) for one in steps]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         learned = torch.cat([moved(curves, -back), back[:, None]], dim=1)
         said = learned - _residuals_of_materials(inverse, learned, material)
         cost = [
