@@ -9,9 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := pyproject.toml constraints.txt aiida_xastruct/__init__.py
-# pip need not compile everything, since Python compiles what it imports, for which it must be allowed to; a third of installation's time.
-unexport PYTHONDONTWRITEBYTECODE
-PIP_INSTALL := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt \
+# Where Python may keep what it compiles, pip need not compile all that it installs: a third of installation's time.
+PIP_INSTALL := $(BIN)/python -m pip install $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile) --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 # Where profiles of the tests are kept; production is PostgreSQL with RabbitMQ.

@@ -38,12 +38,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """A process for each core, and one more: many tests wait for another process."""
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A process more than xdist would take, which is one for each core: many tests wait for another process."""
+    from xdist.plugin import pytest_xdist_auto_num_workers as usual
+
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else usual(config) + 1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark the tests that touch the store, which are worth a run on each; begin with the files that take long, lest one be alone."""
     for item in items:
         asked = set(getattr(item, "fixturenames", ()))
@@ -51,8 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         named = "aiida_profile" in inspect.signature(item.function).parameters if isinstance(item, pytest.Function) else False
         if named or asked & PROFILE_FIXTURES:
             item.add_marker("store")
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    yield  # what is not asked for is left out
+    tests = Counter(item.path for item in items)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("exhaustive"))
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,9 @@ from .models.tasks import Task
 #: What a card says of how its networks came about, and keeps when they are calibrated anew.
 LEARNED = ("architecture", "elements", "edges", "training", "training_data_hash", "training_sites")
 
+#: Versions whose networks are those of today's: forward 4 changed the kernel model, which EXAFS has none of.
+_AS_TODAY = {"forward-EXAFS": ("3",)}
+
 
 def beginning(folder: Path, learned: Task, config: FamilyConfig, begin: Collection[str]) -> Ensemble | None:
     """The networks that the training of a task begins from; None where random ones do.
@@ -79,14 +82,20 @@ def check_split(card: dict[str, Any], folder: Path, split_seed: int, advice: str
         raise DatasetError(f"{folder.name} in {folder.parent} was trained on split {seed}, not {split_seed}; {advice}.")
 
 
+def check_version(card: dict[str, Any], folder: Path) -> None:
+    """Raise ModelError if a model's networks were made for another algorithm version, so that they would read or answer something else."""
+    task, version = Task(card["task"], card["kind"]), str(card["algorithm_version"])
+    if version != ALGORITHM_VERSION[task.name] and version not in _AS_TODAY.get(task.label, ()):
+        raise ModelError(
+            f"{task.label} in {folder.parent} was made for algorithm {version} of the engine, and this is {ALGORITHM_VERSION[task.name]}; "
+            "train it from nothing."
+        )
+
+
 def _read(folder: Path, task: Task, config: FamilyConfig) -> Ensemble:
     card = card_of(folder, "begin from")
     if (architecture := Architecture(**card["architecture"])) != config.architecture:
         raise ModelError(f"{task.label} in {folder.parent} has {architecture}, and is to begin {config.architecture}; they must agree.")
-    if (version := str(card["algorithm_version"])) != ALGORITHM_VERSION[task.name]:
-        raise ModelError(
-            f"{task.label} in {folder.parent} learned from what algorithm {version} of the engine makes of a spectrum, and this is "
-            f"{ALGORITHM_VERSION[task.name]}; train it from nothing."
-        )
+    check_version(card, folder)
     check_split(card, folder, config.split_seed, "begin from another")
     return Ensemble.load(folder / WEIGHTS, task, architecture)

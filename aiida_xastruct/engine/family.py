@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from . import ALGORITHM_VERSION
-from .beginnings import LEARNED, beginning, card_of, check_split, training_before
+from .beginnings import LEARNED, beginning, card_of, check_split, check_version, training_before
 from .bundle import CARD, FAMILY_CARD, MATERIALS, POOL, WEIGHTS, FamilyBundle, ModelBundle, list_materials
 from .checkpoint import RunState, is_first_process, wait_for_all
 from .configuration import TASKS, FamilyConfig
@@ -215,10 +215,11 @@ def calibrate_anew(folder: Path, dataset: Dataset, config: FamilyConfig, data_ha
         whether the card said how to weigh the model against that of XANES, which it does no longer.
 
     Raises:
-        ModelError: if the folder holds no model.
+        ModelError: if the folder holds no model, or one of another algorithm version.
         DatasetError: if the networks were trained on another split: their training sites would be among those to calibrate on.
     """
     card = card_of(folder, "keep")
+    check_version(card, folder)
     check_split(card, folder, config.split_seed, "train it again")
     ensemble = Ensemble.load(folder / WEIGHTS, Task(card["task"], card["kind"]), Architecture(**card["architecture"]))
     bundle = finish_model(ensemble, dataset, config, card["training"]["best_select_loss"], data_hash, folder)
@@ -334,7 +335,7 @@ def _calibrate(ensemble: Ensemble, parts: Parts, said: Said, domain: DomainIndex
         inputs = torch.cat([drawn_inputs(task, chooses, seed) for seed in range(_DRAWS)])
         select = ensemble(inputs, torch.as_tensor(np.tile(chooses.absorber, _DRAWS))).value.double().numpy()
         known = np.tile(chooses.neighbours, (_DRAWS, 1))
-        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, known, part.absorber, often))
+        return asdict(NeighbourCalibration.fit(value, part.neighbours, group, select, known, part.absorber, often, _DRAWS))
     if task.name == "distance":
         expected = expected_error(task, answer.stated.numpy(), answer.spread.numpy())
         return asdict(DistanceCalibration.fit(value, task.target(part).double().numpy(), expected, group))

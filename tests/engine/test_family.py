@@ -19,6 +19,7 @@ from aiida_xastruct.engine.crystals import Crystals
 from aiida_xastruct.engine.dataset import part_of
 from aiida_xastruct.engine.errors import DatasetError, ModelError, XastructError
 from aiida_xastruct.engine.family import make_family
+from aiida_xastruct.engine.models.calibration import NeighbourCalibration
 from aiida_xastruct.engine.paths import PATHS_SIZE
 
 LABELS = ["distance-XANES", "forward-XANES", "neighbours-XANES"]
@@ -166,6 +167,28 @@ def test_kept_networks_are_calibrated_anew_on_a_dataset_that_grew(make_dataset, 
         make_family(grown, config, tmp_path / "empty", keep=("forward-XANES",))
     with refused(DatasetError, "none of the tasks"):
         make_family(grown, config, tmp_path / "family", keep=("forward-EXAFS",))
+    card = tmp_path / "family" / "forward-XANES" / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"algorithm_version": "3"}))
+    with refused(ModelError, "was made for algorithm 3 of the engine"):
+        make_family(grown, config, tmp_path / "family", keep=("forward-XANES",))
+
+
+def test_named_elements_are_chosen_on_several_draws(tiny_family, tiny_config, tmp_path, monkeypatch):
+    """Each row of probabilities beside the truth of its own site, and as many sites to count an element as one draw would need."""
+    folder, dataset, _, _ = tiny_family
+    label = "neighbours-XANES"
+    shutil.copytree(folder / label, tmp_path / label)
+    asked = []
+    fit = NeighbourCalibration.fit
+    monkeypatch.setattr(NeighbourCalibration, "fit", lambda *given: asked.append(given) or fit(*given))
+    make_family(dataset, replace(tiny_config, tasks=(label,), training_of={}), tmp_path, keep=(label,))
+    select = dataset.split("XANES", tiny_config.split_seed)["select"]
+    (probability, truth, draws) = next((given[3], given[4], given[7]) for given in asked if len(given) == 8)
+    assert draws == 4
+    assert len(probability) == 4 * len(select)
+    for own in np.split(truth, 4):
+        np.testing.assert_array_equal(own, select.neighbours)
+    assert len({part.tobytes() for part in np.split(probability, 4)}) == 4
 
 
 def test_networks_go_on_learning(tiny_config, tiny_family, tmp_path, refused):
@@ -214,7 +237,7 @@ def test_networks_go_on_learning(tiny_config, tiny_family, tmp_path, refused):
         begin(*labels)
     card = tmp_path / "family" / "neighbours-XANES" / "card.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"algorithm_version": "0"}))
-    with refused(ModelError, "learned from what algorithm 0 of the engine makes of a spectrum"):
+    with refused(ModelError, "was made for algorithm 0 of the engine"):
         begin(*labels)
 
 

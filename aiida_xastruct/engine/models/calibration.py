@@ -194,14 +194,17 @@ class NeighbourCalibration:
         select: Mask,
         absorber: NDArray[np.int64] | None = None,
         often: NDArray[np.int64] | None = None,
+        draws: int = 1,
     ) -> NeighbourCalibration:
         """Learn from the calibrate and select parts, probabilities and truths (n, MAX_Z), labels of materials (n,).
+
+        Of the select part there may be several `draws` of each site.
 
         With the absorbers (n,) of the calibrate part, those that are seen `often` and all others get thresholds of their own (Mondrian
         conformal sets), where the part has `ENOUGH_MATERIALS` of each.
         """
         candidates = np.linspace(0.05, 0.8, 76)
-        scores = [_agreement(cls(1.0, threshold, COVERAGE).named(select_probability), select) for threshold in candidates]
+        scores = [_agreement(cls(1.0, threshold, COVERAGE).named(select_probability), select, draws) for threshold in candidates]
         best = float(candidates[int(np.argmax(scores))])
         certain = np.where(cls(1.0, best, COVERAGE).named(probability), 1.0, probability)
         least = np.where(neighbours, certain, np.inf).min(axis=1)
@@ -234,13 +237,13 @@ class NeighbourCalibration:
         return cls(**{**data, "often": tuple(data["often"])}) if "often" in data else cls(**data)
 
 
-def _agreement(found: Mask, true: Mask) -> float:
+def _agreement(found: Mask, true: Mask, draws: int) -> float:
     """Micro-F1, the share of exact sets, and macro-F1 over the elements with 20 sites or more, where there are any.
 
     Where nine of ten neighbours are oxygen, micro-F1 hardly depends on the threshold, so that chance would choose. Macro-F1 does, as a high
     threshold never names what is seldom, and so does the share of exact sets, as a low one names two elements where there is one.
     """
-    return micro_f1(found, true) + exact(found, true) + float(np.nan_to_num(macro_f1(found, true, least=20)))
+    return micro_f1(found, true) + exact(found, true) + float(np.nan_to_num(macro_f1(found, true, least=20 * draws)))
 
 
 def _elements(mask: Mask) -> Mask:

@@ -135,7 +135,8 @@ class SiteKernel(nn.Module):
         """Value (b, n_out) and log of the expected error (b, 1)."""
         said = torch.cat([self._pass(*rows) for rows in zip(x.split(_ROWS), z.split(_ROWS), strict=True)])
         curve = said[:, :-2] @ self.components + self.start[:-2]
-        return moved(curve, said[:, -2] + self.start[-2]), (said[:, -1:] + self.start[-1:]).clamp(-7.0, 2.0)
+        steps = torch.nan_to_num(said[:, -2] + self.start[-2]).clamp(-MOST_STEPS, MOST_STEPS)
+        return moved(curve, steps), (said[:, -1:] + self.start[-1:]).clamp(-7.0, 2.0)
 
     def _pass(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """(b, c + 2) components of the value, its shift and ln(error), without their means."""
