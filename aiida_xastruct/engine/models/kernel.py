@@ -24,6 +24,9 @@ from ..errors import ModelError
 #: `KERNEL_BLOCKS` of `models.tasks` were learned by gradient on Cu sites of OmniXAS's train part, which predicted others of new formulas.
 WIDTH, ELEMENTS, RIDGE = 0.25, 0.05, 2e-4
 
+#: The same for how far curves are moved. With that of the curves its weights cancel so far that rounding is seen in answers.
+SHIFT_RIDGE = 0.01
+
 #: The same for what is mostly noise: the logarithm of the expected error, and what curves are moved to.
 SMOOTH_RIDGE = 0.3
 
@@ -115,9 +118,10 @@ class SiteKernel(nn.Module):
         inverse, smooth = _inverse(kernel, RIDGE), _inverse(kernel, SMOOTH_RIDGE)
         learned = _registered(curves.double(), smooth, material, rounds)
         start = learned.mean(dim=0)
-        components = torch.linalg.svd((learned - start)[:, :-1], full_matrices=False)[2][:COMPONENTS]
-        weights = inverse @ (learned - start)
-        error = torch.log(_errors_of_materials(inverse, learned, curves, known, material).clamp(min=1e-3))
+        curve, shift = (learned - start)[:, :-1], (learned - start)[:, -1:]
+        components = torch.linalg.svd(curve, full_matrices=False)[2][:COMPONENTS]
+        of_shift = _inverse(kernel, SHIFT_RIDGE)
+        error = torch.log(_errors_of_materials((inverse, of_shift), learned, curves, known, material).clamp(min=1e-3))
         of_error = smooth @ (error - error.mean())
         tensors = {
             "mean": mean,
@@ -126,7 +130,7 @@ class SiteKernel(nn.Module):
             "points": points,
             "z": z,
             "start": torch.cat([start, error.mean()[None]]).float(),
-            "weights": torch.cat([weights[:, :-1] @ components.T, weights[:, -1:], of_error[:, None]], dim=1).float(),
+            "weights": torch.cat([inverse @ curve @ components.T, of_shift @ shift, of_error[:, None]], dim=1).float(),
             "components": components.float(),
         }
         return cls(tensors)
@@ -211,9 +215,19 @@ def _residuals_of_materials(inverse: torch.Tensor, values: torch.Tensor, materia
 
 
 def _errors_of_materials(
-    inverse: torch.Tensor, learned: torch.Tensor, curves: torch.Tensor, known: torch.Tensor, material: NDArray[np.integer]
+    inverses: tuple[torch.Tensor, torch.Tensor],
+    learned: torch.Tensor,
+    curves: torch.Tensor,
+    known: torch.Tensor,
+    material: NDArray[np.integer],
 ) -> torch.Tensor:
-    """(n,) root mean square errors of curves where they are known, each predicted without its material from what `_registered` gave."""
-    said = learned - _residuals_of_materials(inverse, learned, material)
-    residual = (moved(said[:, :-1], said[:, -1]) - curves) * known
+    """(n,) root mean square errors of curves where they are known, each predicted without its material from what `_registered` gave.
+
+    `inverses` are that of curves and that of shifts.
+    """
+    said = [
+        own - _residuals_of_materials(inverse, own, material)
+        for inverse, own in zip(inverses, (learned[:, :-1], learned[:, -1:]), strict=True)
+    ]
+    residual = (moved(said[0], said[1][:, 0]) - curves) * known
     return ((residual**2).sum(dim=1) / known.sum(dim=1).clamp(min=1)).sqrt()

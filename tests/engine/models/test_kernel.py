@@ -9,7 +9,7 @@ import torch
 from aiida_xastruct.engine.errors import ModelError
 from aiida_xastruct.engine.models import kernel as module
 from aiida_xastruct.engine.models.ensemble import Architecture, Ensemble
-from aiida_xastruct.engine.models.kernel import RIDGE, SMOOTH_RIDGE, WIDTH, SiteKernel
+from aiida_xastruct.engine.models.kernel import RIDGE, SHIFT_RIDGE, SMOOTH_RIDGE, WIDTH, SiteKernel
 from aiida_xastruct.engine.models.tasks import KERNEL_BLOCKS, Task
 from aiida_xastruct.engine.training import fit_kernel
 
@@ -47,8 +47,15 @@ def test_it_is_kernel_ridge_regression(sites):
 
     points = torch.as_tensor(place(x), dtype=torch.float64)
     learned = module._registered(curve.double(), module._inverse(module._kernel(points, z, points, z), SMOOTH_RIDGE), material)
-    reference = KernelRidge(alpha=RIDGE, kernel=kernel).fit(place(x), (learned - learned.mean(0)).numpy())
-    said = torch.as_tensor(reference.predict(place(new))) + learned.mean(0)
+    centred = (learned - learned.mean(0)).numpy()
+    said = np.concatenate(
+        [
+            KernelRidge(alpha=ridge, kernel=kernel).fit(place(x), own).predict(place(new))
+            for ridge, own in ((RIDGE, centred[:, :-1]), (SHIFT_RIDGE, centred[:, -1:]))
+        ],
+        axis=1,
+    )
+    said = torch.as_tensor(said) + learned.mean(0)
     value, _ = fit(sites)(new, z[:9])
     np.testing.assert_allclose(value.numpy(), module.moved(said[:, :-1], said[:, -1]).numpy(), atol=5e-3)  # places are rounded
     assert float((value - curve.mean(0)).abs().max()) > 0.3
@@ -78,15 +85,18 @@ def test_errors_are_those_of_refits_without_the_material(sites):
     x, z, curve, material = sites
     points = x.double()
     kernel = module._kernel(points, z, points, z)
-    inverse = module._inverse(kernel, RIDGE)
+    ridges = (RIDGE, SHIFT_RIDGE)
+    inverses = tuple(module._inverse(kernel, ridge) for ridge in ridges)
     steps = torch.linspace(-2.0, 2.0, N, dtype=torch.float64)[:, None]
     learned = torch.cat([curve.double(), steps], dim=1)
-    errors = module._errors_of_materials(inverse, learned, curve, torch.isfinite(curve), material)
+    errors = module._errors_of_materials(inverses, learned, curve, torch.isfinite(curve), material)
     for out in (0, 17):
         kept = torch.as_tensor(material != out)
         mean = learned.mean(dim=0)
-        said = kernel[~kept][:, kept] @ module._inverse(kernel[kept][:, kept], RIDGE) @ (learned[kept] - mean) + mean
-        value = module.moved(said[:, :-1], said[:, -1])
+        own, shift = (
+            kernel[~kept][:, kept] @ module._inverse(kernel[kept][:, kept], ridge) @ (learned[kept] - mean) + mean for ridge in ridges
+        )
+        value = module.moved(own[:, :-1], shift[:, -1])
         torch.testing.assert_close(errors[~kept], ((value - curve[~kept]) ** 2).mean(dim=1).sqrt())
 
 
