@@ -15,8 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install $(if $(PYTHONDONTWRITEBYTECODE),,--n
 
 # Where profiles of the tests are kept; production is PostgreSQL with RabbitMQ.
 STORES := sqlite postgresql production
-# What PostgreSQL could do otherwise than SQLite: the tests that read or write the profile, without the long ones and those of whole runs.
-# `make test-all` runs everything.
+# What PostgreSQL could do otherwise than SQLite, without the long tests and those of whole runs.
 STORE_TESTS := tests/test_stores.py tests/data tests/groups tests/parsers tests/tools tests/calculations/functions
 
 .PHONY: help demo test test-postgresql test-all services lint audit docs metadata clean
@@ -24,7 +23,7 @@ STORE_TESTS := tests/test_stores.py tests/data tests/groups tests/parsers tests/
 help:
 	@echo "make demo   predict spectra of real crystals and read a measured one (about 10 minutes the first time)"
 	@echo "make test   run every test, on SQLite"
-	@echo "make test-all   run every test on SQLite, on PostgreSQL, and on PostgreSQL with RabbitMQ, and report which lines ran; installs the servers from Debian"
+	@echo "make test-all   run every test on SQLite, all that reach a store on PostgreSQL and on PostgreSQL with RabbitMQ, and report which lines ran; installs the servers from Debian"
 	@echo "make test-postgresql   run the short tests that touch the store on PostgreSQL"
 	@echo "make lint   ruff, import contracts, bandit, mypy --strict"
 	@echo "make audit   known weaknesses of what is installed: the list of safety-db, and pip-audit, which asks PyPI"
@@ -63,12 +62,12 @@ services:
 test-postgresql: $(VENV)/.installed-tests services
 	@$(BIN)/python -m pytest $(SHARED) --store postgresql -m "store and not slow" -k "not browser" --durations=5 $(STORE_TESTS)
 
-# Lines are counted on the first store: another one runs no others, and counting takes time.
+# On the first store everything runs and lines are counted; on the others run the tests that can reach a store, which is all but the engine's.
 test-all: WITH_BROKER := yes
 test-all: $(VENV)/.installed-tests services
-	@status=0; cov=(--cov --cov-report=); for store in $(STORES); do \
-	echo "== $$store"; $(BIN)/python -m pytest $(SHARED) "$${cov[@]}" --store $$store 2>&1 | tee $(VENV)/tests-$$store.log || status=1; \
-	cov=(); done; \
+	@status=0; only=(--cov --cov-report=); for store in $(STORES); do \
+	echo "== $$store"; $(BIN)/python -m pytest $(SHARED) "$${only[@]}" --store $$store 2>&1 | tee $(VENV)/tests-$$store.log || status=1; \
+	only=(-m store); done; \
 	$(BIN)/coverage report --skip-covered --sort=cover; \
 	for store in $(STORES); do echo "$$store: $$(tail -n 1 $(VENV)/tests-$$store.log)"; done; \
 	package=$$($(BIN)/coverage report --format=total --fail-under=90) || status=1; \

@@ -37,9 +37,8 @@ def test_a_row_a_site_as_the_model_alone_says(family, entries, kind):
     assert len(table) == len(found.mu) + 1 == len(found.half_band) + 1
     alone = {name: family.predict(structure, [row["site"] for row in table if row["id"] == name], kind) for name, structure in entries[:-1]}
     for row, answer in zip(table[:-1], [answer for answers in alone.values() for answer in answers], strict=True):
-        # Single precision: products of other shapes round otherwise, on each processor in its own way. The shift of a curve shows it most,
-        # by 0.001 where a white line is steep; errors are tens of times as large.
-        np.testing.assert_allclose(found.mu[row["row"]], answer.spectrum.mu, atol=2e-3)
+        # Single precision: products of other shapes round otherwise, on each processor in its own way. Errors are a hundred times as large.
+        np.testing.assert_allclose(found.mu[row["row"]], answer.spectrum.mu, atol=5e-4)
         np.testing.assert_allclose(row["e0"] + energy_grid(kind), answer.spectrum.energy)
         assert (row["absorber"], row["edge"], row["method"]) == (answer.spectrum.absorber, answer.spectrum.edge, "ml")
         assert row["domain_score"] == pytest.approx(answer.domain_score, rel=1e-2)
