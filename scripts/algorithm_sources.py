@@ -1,11 +1,12 @@
-"""Guard of `engine.ALGORITHM_VERSION`: what a task's answers are computed by, and whether it has changed under the same version.
+"""Guard of the engine's versions: what a task's answers are computed by, and whether it has changed under the same version.
 
 python scripts/algorithm_sources.py                                # exit 1 if a task's sources have changed and nobody said so
 python scripts/algorithm_sources.py --record                       # after the version of a task was raised
 python scripts/algorithm_sources.py --no-numerical-change REASON   # the sources have changed, and no number of an answer has
 
-The sources of a task are the modules of `aiida_xastruct/engine` that its entry modules import, directly or not, inside functions too;
-imports for type checkers do not count. A module's hash is that of its syntax tree without docstrings, so that prose and layout are free.
+Tasks are those of `engine.ALGORITHM_VERSION`, and "features", whose version is `engine.FEATURES_VERSION`. The sources of a task are the
+modules of `aiida_xastruct/engine` that its entry modules import, directly or not, inside functions too; imports for type checkers do not
+count. A module's hash is that of its syntax tree without docstrings, so that prose and layout are free.
 `tests/engine/algorithm_sources.json` holds for each task the version, the hash of the sources when it was first recorded under it, each
 change since that altered no number, with the reason, and the hashes of today's modules; together they make a chain without a gap.
 """
@@ -25,19 +26,24 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "aiida_xastruct" / "engine"
 RECORD = ROOT / "tests" / "engine" / "algorithm_sources.json"
 
-#: Modules that turn an input into an answer: `predict_batch` and `predict_spectra`; `infer_local_structure`.
-ENTRIES = {"forward": ("batch",), "neighbours": ("joint",), "distance": ("joint",)}
+#: Modules that turn an input into an answer: `predict_batch` and `predict_spectra`; `infer_local_structure`; what is kept of crystals.
+ENTRIES = {"forward": ("batch",), "neighbours": ("joint",), "distance": ("joint",), "features": ("features", "sitecache")}
 
 #: Where the versions themselves are; no answer depends on anything else in it.
 VERSIONS = "__init__.py"
 
 
 def versions(engine: Path) -> dict[str, str]:
-    """`ALGORITHM_VERSION`, read without importing it."""
+    """The versions by task, read without importing them."""
+    found = {}
     for statement in ast.parse((engine / VERSIONS).read_text()).body:
-        if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "ALGORITHM_VERSION" and statement.value is not None:
-            return dict(ast.literal_eval(statement.value))
-    raise SystemExit(f"{engine / VERSIONS} sets no ALGORITHM_VERSION.")
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+            found[ast.unparse(target)] = ast.literal_eval(statement.value)
+    try:
+        return {**found["ALGORITHM_VERSION"], "features": found["FEATURES_VERSION"]}
+    except KeyError as error:
+        raise SystemExit(f"{engine / VERSIONS} sets no {error.args[0]}.") from error
 
 
 def written(node: Any) -> Any:
@@ -131,7 +137,7 @@ def complaints(engine: Path, record: dict[str, Any]) -> list[str]:
         elif now != known["modules"]:
             names = sorted({name for name in {*now, *known["modules"]} if now.get(name) != known["modules"].get(name)})
             found.append(
-                f"{task}: {', '.join(names)} changed under version {version}. Raise engine.ALGORITHM_VERSION and record it, or, where no "
+                f"{task}: {', '.join(names)} changed under version {version}. Raise it in {VERSIONS} and record it, or, where no "
                 "number of an answer has changed, run `python scripts/algorithm_sources.py --no-numerical-change REASON`."
             )
     return found

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from . import ALGORITHM_VERSION
+from . import FEATURES_VERSION
 from .content import content_hash
 from .errors import CacheError, StructureError
 from .sevennet import FOLDER as SEVENNET
@@ -65,20 +65,15 @@ class AbsorberRows:
     features: NDArray[np.float32]
 
 
-#: Stamp of the versions that were current when files began to bear one.
-_UNSTAMPED = 15911966
-
-
 @cache
 def features_version() -> str:
-    """What features depend on beside the structure: the algorithm and SevenNet's weights."""
-    return f"{ALGORITHM_VERSION['forward']}-{content_hash(SEVENNET)[:16]}"
+    """What facts depend on beside the structure: the algorithm and SevenNet's weights."""
+    return f"{FEATURES_VERSION}-{content_hash(SEVENNET)[:16]}"
 
 
 def _stamp() -> int:
-    """What facts depend on, as SQLite keeps a version in the head of a file: 1 or more, as 0 is that of a file without one."""
-    versions = f"{features_version()} {json.dumps(ALGORITHM_VERSION, sort_keys=True)}"
-    return 1 + int.from_bytes(hashlib.sha256(versions.encode()).digest()[:3], "big")
+    """`features_version`, as SQLite keeps a version in the head of a file: 1 or more, as 0 is that of a file without one."""
+    return 1 + int.from_bytes(hashlib.sha256(features_version().encode()).digest()[:3], "big")
 
 
 def structure_hash(structure: Structure) -> str:
@@ -153,7 +148,7 @@ class SiteCache:
 
     def _is_stale(self) -> bool:
         """Whether another version wrote the facts."""
-        return (self._database.execute("PRAGMA user_version").fetchone()[0] or _UNSTAMPED) != _stamp()
+        return bool(self._database.execute("PRAGMA user_version").fetchone()[0] != _stamp())
 
     def _get(self, key: str, sites: Sequence[int]) -> StructureFacts | None:
         if self._is_stale():

@@ -1,4 +1,4 @@
-"""No number of an answer changes under the same `ALGORITHM_VERSION` unnoticed: the engine is held to its record, and the guard is tried."""
+"""No number of an answer changes under the same version unnoticed: the engine is held to its record, and the guard is tried."""
 
 from __future__ import annotations
 
@@ -90,6 +90,20 @@ def test_what_a_task_imports_counts_wherever_it_does(copy: Path, tmp_path: Path)
     assert status == 1
     for task in ("forward", "neighbours", "distance"):
         assert f"{task}: novel.py changed" in words
+
+
+def test_features_have_a_version_of_their_own(copy: Path, tmp_path: Path) -> None:
+    record = ("--engine", copy, "--file", tmp_path / "record.json")
+    edit(copy / "features.py", "NEIGHBOUR_RADIUS = 6.0", "NEIGHBOUR_RADIUS = 6.5")
+    _, words = guard(*record)
+    assert "features: features.py changed under version" in words
+    assert "forward: features.py changed under version" in words
+    init = copy / "__init__.py"
+    init.write_text(init.read_text().replace('FEATURES_VERSION = "', 'FEATURES_VERSION = "0.'))
+    assert "features: version 0." in guard(*record)[1]
+    assert guard(*record, "--no-numerical-change", "the radius is in no answer")[0] == 0
+    edit(copy / "batch.py", "SLICE = 128", "SLICE = 64")
+    assert "features:" not in guard(*record)[1]
 
 
 def test_prose_and_layout_are_free(copy: Path, tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -70,18 +67,6 @@ def test_facts_of_another_version_are_computed_anew(tmp_path, crystal, monkeypat
         assert cache.get("more salt", [0]) is None
 
 
-def test_facts_of_a_file_from_before_versions_are_those_of_the_version_then(tmp_path, crystal, monkeypatch):
-    monkeypatch.setattr(sitecache, "_UNSTAMPED", sitecache._stamp())
-    with SiteCache(tmp_path / "facts.sqlite") as cache:
-        cache.put("salt", compute_facts(crystal("NaCl"), [0]))
-    with closing(sqlite3.connect(tmp_path / "facts.sqlite")) as database:
-        database.execute("PRAGMA user_version = 0")
-    with SiteCache(tmp_path / "facts.sqlite") as cache:
-        assert cache.get("salt", [0]) is not None
-        monkeypatch.setitem(sitecache.ALGORITHM_VERSION, "neighbours", "another")  # whose labels are the first shells
-        assert cache.get("salt", [0]) is None
-
-
 def test_a_refused_structure_is_remembered_with_the_reason(tmp_path):
     overlapping = Structure(Lattice.cubic(4.0), ["Fe", "O"], [[0, 0, 0], [0.1, 0, 0]])
     with SiteCache(tmp_path / "facts.sqlite") as cache:
@@ -94,7 +79,6 @@ def test_a_refused_structure_is_remembered_with_the_reason(tmp_path):
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path, crystal, monkeypatch):
     """Three structures, stopped after the first: the second run computes two."""
-    from aiida_xastruct.engine import sitecache
 
     tasks = [(crystal("NaCl"), [0]), (crystal("Cu"), [0]), (crystal("Fe"), [0])]
     with SiteCache(tmp_path / "facts.sqlite") as cache:
