@@ -89,6 +89,7 @@ def measure(scan: Path, absorber: str, mineral: str, most: int) -> dict[str, Any
     rows = [{**asdict(one), "what": found[one.name][1]} for one in ranking.candidates]
     return {
         "scan": scan.name,
+        "version": FamilyBundle.load("default").card["version"],
         "absorber": absorber,
         "mineral": mineral,
         "atoms": most,
@@ -114,7 +115,8 @@ def page(result: dict[str, Any]) -> str:
         "Printed by `python benchmarks/candidates.py --table candidates.json` from what the same script measured; its head says how.",
         "",
         f"{len(rows):,} candidates with {result['absorber']}, one for each formula and space group, of at most {result['atoms']} atoms; "
-        f"{result['trained']} of these crystals are in the training data, the scan is not. Places of {name}: {places}. "
+        f"{result['trained']} of these crystals are in the training data of version {result['version']} of the family, the scan is "
+        f"not. Places of {name}: {places}. "
         f"{len(inside)} candidates differ by no more than their own error bound, and for {at_limit} the best shift is the largest allowed.",
         "",
         "| place | AMCSD | mineral, formula, space group | distance (Å⁻²) | own error below | R2 | shift from E0 (eV) |",

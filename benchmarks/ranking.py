@@ -205,7 +205,7 @@ def measure(options: Any) -> dict[str, Any]:
     for row in rows:
         row["composition"] = row["composition"][count]
     return {
-        "kind": KIND, "cap": options.cap, "model": content_hash(DEFAULT_FAMILY / f"forward-{KIND}"),
+        "version": family.card["version"], "kind": KIND, "cap": options.cap, "model": content_hash(DEFAULT_FAMILY / f"forward-{KIND}"),
         "algorithm_version": ALGORITHM_VERSION["forward"], "ranking_version": RANKING_VERSION, "nearest_compositions": count, "rows": rows,
         "random": {"median": float(np.median(chance)), **{str(most): float(np.mean(chance <= most)) for most in (1, 10, 100)}},
     }  # fmt: skip
@@ -223,7 +223,8 @@ def page(found: dict[str, Any]) -> str:
         "same script measured; its head says how.",
         f"{len(rows)} targets, FEFF's {found['kind']} of materials of the *report* part, over {len(elements)} absorbers, each among "
         f"{min(sizes):,} to {max(sizes):,} crystals with that absorber. {sum(row['answers'] for row in rows)} candidates count as answers.",
-        f"Model `{found['model'][:16]}`, algorithm version {found['algorithm_version']}, ranking version {found['ranking_version']}. "
+        f"Version {found['version']} of the family: model `{found['model'][:16]}`, algorithm version {found['algorithm_version']}, "
+        f"ranking version {found['ranking_version']}. "
         f"Composition only: mean of the {found['nearest_compositions']} nearest.",
         "",
         "| by | median rank | first | among the first 10 | among the first 100 |",

@@ -96,8 +96,8 @@ def table(result: dict[str, Any]) -> str:
         *(__doc__ or "").splitlines()[2:],
         "",
         f"{len(runs)} families: {len(splits)} splits, {len(seeds)} seeds; data `{result['dataset'][:12]}`; networks a task: "
-        f"{training['members']}, epochs: {training['epochs']} but where the configuration says otherwise, so means are worse than those "
-        f"of the family that ships. {np.mean([one['cpu_seconds'] for one in runs]):.0f} CPU-seconds a family.",
+        f"{training['members']}, epochs: {training['epochs']} but where the configuration says otherwise, so that the spread compares with "
+        f"that of another family, and the means do not. {np.mean([one['cpu_seconds'] for one in runs]):.0f} CPU-seconds a family.",
         "",
         "| task | metric on *report* | mean +- standard deviation | of the means of splits | of the seeds of a split |",
         "|---" * 5 + "|",

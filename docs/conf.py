@@ -33,6 +33,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_click",
+    "sphinxarg.ext",
     "sphinx_copybutton",
     "processes",
 ]

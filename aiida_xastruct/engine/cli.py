@@ -14,7 +14,7 @@ from .terminal import print_table, progress_bar, write_json
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns 0, 1 for input that cannot be used (one sentence on standard error), 2 for wrong usage, 3 where time was up."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         options.run(options)
     except TimeIsUpError as error:
@@ -32,9 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xastruct", description="X-ray absorption spectra of crystals, and back to local structure.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    found = argparse.ArgumentParser(prog="xastruct", description="X-ray absorption spectra of crystals, and back to local structure.")
+    commands = found.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--k-range", type=float, nargs=2, metavar="K", default=(3.0, 12.0), help="of an EXAFS, 1/angstrom (3 12)")
     compare.add_argument("--flat", action="store_true", help="mu is normalised already, in files that do not say")
     compare.add_argument("--json", type=Path, help="write the metrics here")
-    return parser
+    return found
 
 
 def _predict(options: argparse.Namespace) -> None:

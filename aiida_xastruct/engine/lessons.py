@@ -74,7 +74,7 @@ def lessons_of(
 def balanced(table: SiteTable) -> SiteTable:
     """A table with the sites of rare absorbers several times: as often as the root of how much rarer they are, at most `MOST_REPEATS`.
 
-    Of the XANES spectra that there are, nine of ten are of six absorbers. Networks that see them as they come know distances around
+    Of the XANES spectra that there are, five of six are of six absorbers. Networks that see them as they come know distances around
     other absorbers a sixth less well, and around those six no better.
     """
     of_absorber = np.bincount(table.absorber)

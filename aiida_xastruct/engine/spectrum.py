@@ -232,7 +232,7 @@ def find_e0(spectrum: Spectrum, half_width: float = 60.0) -> float:
     Args:
         spectrum: any spectrum that covers its edge.
         half_width: eV around the tabulated edge that a measured edge is looked for in; a FEFF edge is looked for in the
-            first `half_width` eV of the file, which FEFF starts at its own edge (14 to 400 eV above the table).
+            first `half_width` eV of the file, which FEFF starts near its own edge (16 eV below to 34 eV above the table).
 
     Returns:
         E0 in eV.

@@ -13,7 +13,7 @@ import pytest
 
 from aiida_xastruct.cli.data import data
 from aiida_xastruct.cli.root import cli
-from aiida_xastruct.engine.cli import _parser
+from aiida_xastruct.engine.cli import parser as engine_parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -35,7 +35,7 @@ def check(line: str) -> str:
     program = next(name for name in PROGRAMS if line.startswith(f"{name} "))
     words = shlex.split(re.split(r"\s[|>&;]", line.removeprefix(program))[0])
     if program == "xastruct":
-        return _check_argparse(_parser(), words)
+        return _check_argparse(engine_parser(), words)
     command: click.Command = GROUPS[program]
     context = click.Context(command)
     while isinstance(command, click.Group):

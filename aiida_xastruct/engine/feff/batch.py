@@ -6,6 +6,7 @@ once for all of them (1 s, where FEFF 8.5L takes as long for a site).
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -205,16 +206,19 @@ def _write_report(folder: Path, ended: dict[str, Ran], cores: int, seconds: floa
     scratch.replace(folder / REPORT_FILE)
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line of `batch` may say."""
+    found = argparse.ArgumentParser(prog="xastruct-feff batch", description="Run FEFF in every sub-folder that holds a feff.inp.")
+    found.add_argument("folder", nargs="?", default=".", help="folder of the sub-folders (default: the current one)")
+    found.add_argument("--cores", type=int, default=1, help="sites that run at a time (default: 1)")
+    found.add_argument("--timeout", type=float, help="stop a site after so many seconds")
+    found.add_argument("--total", type=float, help="stop the batch after so many seconds")
+    return found
+
+
 def batch_main(arguments: Sequence[str]) -> int:
     """`xastruct-feff batch [FOLDER]`: the exit status is 0 (all sites well), 1 (some or all failed) or 2 (bad input)."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="xastruct-feff batch", description="Run FEFF in every sub-folder that holds a feff.inp.")
-    parser.add_argument("folder", nargs="?", default=".", help="folder of the sub-folders (default: the current one)")
-    parser.add_argument("--cores", type=int, default=1, help="sites that run at a time (default: 1)")
-    parser.add_argument("--timeout", type=float, help="stop a site after so many seconds")
-    parser.add_argument("--total", type=float, help="stop the batch after so many seconds")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
 
     def report(name: str, ran: Ran) -> None:
         words = "ok" if ran.status == EXIT_OK else "not started" if ran.status == NOT_STARTED else f"failed ({ran.status})"

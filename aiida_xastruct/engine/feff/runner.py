@@ -5,6 +5,7 @@ The script holds its FEFF processes in one process group, and they end with it h
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -320,13 +321,24 @@ def _stop_at_once(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    found = argparse.ArgumentParser(
+        prog="xastruct-feff",
+        description="Run the FEFF that came with aiida-xastruct on feff.inp in a folder.",
+        epilog="`xastruct-feff batch --help`: on many folders, some at a time.",
+    )
+    found.add_argument("folder", nargs="?", default=".", help="folder with feff.inp (default: the current one)")
+    found.add_argument("--engine", choices=("feff10", "feff8l"), help="default: as the deck says, else feff10")
+    found.add_argument("--timeout", type=float, help="stop after so many seconds")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Console script `xastruct-feff [--engine NAME] [FOLDER]`: run the bundled FEFF; the exit status is 0, 1 (failed) or 2 (bad input).
 
     `xastruct-feff batch ...` runs many sites, see `batch.batch_main`.
     """
-    import argparse
-
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     several = arguments[:1] == ["batch"]
     for number in (signal.SIGTERM, signal.SIGHUP) if several else (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -336,15 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .batch import batch_main
 
         return batch_main(arguments[1:])
-    parser = argparse.ArgumentParser(
-        prog="xastruct-feff",
-        description="Run the FEFF that came with aiida-xastruct on feff.inp in a folder.",
-        epilog="`xastruct-feff batch --help`: on many folders, some at a time.",
-    )
-    parser.add_argument("folder", nargs="?", default=".", help="folder with feff.inp (default: the current one)")
-    parser.add_argument("--engine", choices=("feff10", "feff8l"), help="default: as the deck says, else feff10")
-    parser.add_argument("--timeout", type=float, help="stop after so many seconds")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         with _alone(Path(options.folder)) as followed:
             # A daemon that is killed while it submits a job submits it again: two of them in one folder.
