@@ -98,4 +98,4 @@ def read_structure(path: Path) -> StructureData:
 
     from ..engine.crystal_file import read_crystal
 
-    return StructureData(pymatgen=read_crystal(path), label=path.name)
+    return StructureData(pymatgen=read_crystal(path, say=lambda words: click.echo(words, err=True)), label=path.name)

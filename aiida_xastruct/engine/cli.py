@@ -91,7 +91,7 @@ def _predict(options: argparse.Namespace) -> None:
     if options.structure.name.endswith(".jsonl.gz"):
         _predict_many(options)
         return
-    structure = read_crystal(options.structure)
+    structure = read_crystal(options.structure, say=lambda words: print(words, file=sys.stderr))
     absorbers = inequivalent_absorbers(structure, options.absorber)
     family = FamilyBundle.load(options.family)
     answers = family.predict(structure, [absorber.site for absorber in absorbers], options.kind)

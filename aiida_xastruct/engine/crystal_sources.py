@@ -24,7 +24,7 @@ from pymatgen.core import Composition, Structure
 from .errors import StructureError
 from .readers.materials_project import access
 from .reference.sources import AmcsdSource, open_source
-from .structure import check_structure, make_structure
+from .structure import check_structure, make_structure, of_elements
 
 #: What a database may send, bytes, and may take for it, seconds.
 MAX_BYTES, TIMEOUT = 8_000_000, 30.0
@@ -167,6 +167,7 @@ def _materials_project(material_id: str) -> Found:
         raise StructureError(f"the Materials Project did not give {material_id}: {' '.join(str(error).split())}") from error
     if not isinstance(structure, Structure):
         raise StructureError(f"the Materials Project has no crystal {material_id}; check the id.")
+    structure = of_elements(structure)
     check_structure(structure)
     uri = f"https://materialsproject.org/materials/{material_id}"
     return Found(structure, material_id, {"db_name": "Materials Project", "id": material_id, "uri": uri})

@@ -100,6 +100,22 @@ def check_structure(structure: Structure) -> None:
         )
 
 
+def of_elements(structure: Structure) -> Structure:
+    """The same crystal of plain elements: without charges, spins and properties of sites; a site of one element in two charges is one atom.
+
+    Dummy species stay, for `check_structure` to refuse.
+    """
+    if any(isinstance(specie, DummySpecies) for site in structure for specie in site.species):
+        return structure
+    species = []
+    for site in structure:
+        amounts: dict[str, float] = {}
+        for specie, amount in site.species.items():
+            amounts[symbol_of(specie.Z)] = amounts.get(symbol_of(specie.Z), 0.0) + amount
+        species.append(amounts)
+    return Structure(structure.lattice, species, structure.frac_coords)
+
+
 def _in_cell(structure: Structure) -> Structure:
     """The structure with its atoms in the cell: a search takes memory for all that lies between them."""
     if np.abs(structure.frac_coords - 0.5).max() < 1.5:

@@ -16,7 +16,7 @@ from aiida_xastruct.engine.errors import StructureError, XastructError
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.212), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
-@pytest.mark.parametrize("name", ["mgo.cif", "POSCAR", "mgo.vasp", "mgo.extxyz", "mgo.xyz"])
+@pytest.mark.parametrize("name", ["mgo.cif", "charged.cif", "spin.mcif", "POSCAR", "mgo.vasp", "mgo.extxyz", "mgo.xyz"])
 def test_files(aiida_profile_clean: Any, tmp_path: Any, name: str) -> None:
     path = tmp_path / name
     if name.endswith("xyz"):
@@ -25,7 +25,12 @@ def test_files(aiida_profile_clean: Any, tmp_path: Any, name: str) -> None:
 
         write(path, AseAtomsAdaptor.get_atoms(ROCK_SALT), format="extxyz")
     else:
-        ROCK_SALT.to(filename=str(path), fmt="cif" if name.endswith("cif") else "poscar")
+        crystal = ROCK_SALT.copy()
+        if name in ("charged.cif", "spin.mcif"):
+            crystal.add_oxidation_state_by_element({"Mg": 2, "O": -2})
+        if name == "spin.mcif":
+            crystal.add_site_property("magmom", [1.0] * len(crystal))
+        crystal.to(filename=str(path), fmt=name.rpartition(".")[2] if name.endswith("cif") else "poscar")
     found = structure_node(str(path)).get_pymatgen_structure()
     assert len(found) == 8
     assert found.get_space_group_info()[1] == 225
@@ -35,7 +40,7 @@ def test_files(aiida_profile_clean: Any, tmp_path: Any, name: str) -> None:
 def test_files_that_hold_no_crystal(aiida_profile_clean: Any, tmp_path: Any) -> None:
     for name, content, words in [
         ("water.xyz", "3\n\nO 0 0 0\nH 0 0 1\nH 0 1 0\n", "has no cell"),
-        ("empty.cif", "", "cannot be read"),
+        ("empty.cif", "", "empty.cif: pymatgen cannot read the crystal"),
         ("bad.extxyz", "three\n", "cannot be read"),
         ("POSCAR", "nothing\n", "cannot be read"),
     ]:

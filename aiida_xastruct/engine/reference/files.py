@@ -16,9 +16,10 @@ import numpy as np
 from pymatgen.core import Element, Lattice, Structure
 
 from ..arrays import DAMAGED, read_npz
+from ..cif import check_formula, parse_cif, stated_formula
 from ..errors import StructureError
 from ..structure import make_structure, structure_of
-from .crystal import MAX_ATOMS, check_crystal, check_formula, parse_cif
+from .crystal import MAX_ATOMS, check_crystal
 
 #: Stands for the elements of what cannot be read at all; see `Source.ids_by_element`.
 UNREADABLE = ""
@@ -149,19 +150,9 @@ class CifSource:
         text = content.decode(errors="replace")
         structure = parse_cif(text)
         check_crystal(structure)
-        formula = _stated_formula(text)
+        formula = stated_formula(text)
         notes = {"missing_hydrogen": check_formula(structure, formula)} if formula else {}
         return structure, notes
-
-
-def _stated_formula(text: str) -> str:
-    """`_chemical_formula_sum` of a CIF with one crystal; empty where it has none or several."""
-    from pymatgen.io.cif import CifFile
-
-    stated = [
-        str(block.data["_chemical_formula_sum"]) for block in CifFile.from_str(text).data.values() if "_chemical_formula_sum" in block.data
-    ]
-    return stated[0] if len(stated) == 1 and any(letter.isalpha() for letter in stated[0]) else ""
 
 
 @dataclass(frozen=True)

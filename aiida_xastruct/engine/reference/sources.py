@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from pymatgen.core import Structure
 
+from ..cif import check_formula, parse_cif
 from ..errors import StructureError
-from .crystal import MAX_ATOMS, check_crystal, check_formula, fingerprint, parse_cif
+from .crystal import MAX_ATOMS, check_crystal, fingerprint
 from .files import CifSource, MemberSource, NpzSource
 
 
