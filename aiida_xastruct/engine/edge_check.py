@@ -65,7 +65,7 @@ def likely_edge(energy: FloatArray, mu: FloatArray) -> LikelyEdge | None:
     """
     from xraydb import guess_edge
 
-    at = _rise(energy, mu)
+    at = rise(energy, mu)
     if at is None:
         return None
     absorber, edge = guess_edge(at, edges=["K", "L3", "L2", "L1"])
@@ -74,7 +74,7 @@ def likely_edge(energy: FloatArray, mu: FloatArray) -> LikelyEdge | None:
     return LikelyEdge(str(absorber), str(edge), at)
 
 
-def _rise(energy: FloatArray, mu: FloatArray) -> float | None:
+def rise(energy: FloatArray, mu: FloatArray) -> float | None:
     """Energy of the steepest rise within the highest step: what lies just above beside what lies just below."""
     if len(energy) < 14:
         return None

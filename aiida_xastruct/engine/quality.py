@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import SpectrumError
+from .merging import disagreements
 from .spectrum import FloatArray, Spectrum, chi_k, energy_to_k, find_e0, flatten, own_end, tabulated_edge
 
 #: eV above E0 from where on mu is smooth enough for neighbouring points to tell noise from structure.
@@ -85,8 +86,12 @@ def quality(spectrum: Spectrum) -> Quality:
     noise, glitches = _noise(spectrum, e0, end, step)
     if abs(offset) > FAR_FROM_TABLE:
         remarks.append(f"E0 lies {offset:+.0f} eV from the table, so the energies are nominal: calibrate them against a foil.")
-    if any(order != "increasing" for order in spectrum.settings.get("orders", ())):
+    orders = spectrum.settings.get("orders", ())
+    if "repeated" in orders:
+        remarks.append("The file holds several scans one after the other, which were averaged: give each its own file, and glitches show.")
+    elif any(order != "increasing" for order in orders):
         remarks.append("The energies of the file do not increase: it was sorted.")
+    remarks += disagreements(spectrum)
     if noise is not None and noise > NOISY:
         remarks.append(f"The noise is {100 * noise:.1f} % of the edge step: merge more scans.")
     if len(glitches):

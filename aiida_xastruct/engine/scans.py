@@ -13,18 +13,18 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .edge_check import check_edge, likely_edge
+from .edge_check import rise
 from .errors import SpectrumError
 from .options import from_plain
-from .spectrum import EDGES, FloatArray, Kind, Spectrum, edge_of, tabulated_edge
+from .spectrum import EDGES, FloatArray, Kind, Spectrum
 
 Mode = Literal["transmission", "fluorescence", "reference"]
-Order = Literal["increasing", "reversed", "unsorted"]
+Order = Literal["increasing", "reversed", "unsorted", "repeated"]
 
 #: Names that beamlines give to a column, most trusted first. An encoder's energy is where the monochromator was, not where it should
 #: have been; VFC01 to VFC04 are the counters of P65 (PETRA III): before the sample, behind it, behind the reference foil, fluorescence.
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
-    "energy": ("enc_energy", "energy", "energy_ev", "energy_attenuated", "e", "mono_energy", "ev"),
+    "energy": ("enc_energy", "energy", "energy_ev", "energie", "energy_attenuated", "e", "mono_energy", "ev"),
     "angle": ("angle", "bragg_angle", "theta"),
     "i0": ("i0", "io", "vfc01", "monitor"),
     "i1": ("i1", "itrans", "it", "vfc02", "itransmission"),
@@ -33,14 +33,14 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "mu": ("mu", "xmu", "mutrans", "mu_trans", "mu_e", "mufluor", "mu_fluor"),
 }
 
+#: A number whose decimals follow a comma, or a whole one.
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
+
 #: hc in eV angstrom: E = HC / (2 d sin(theta)).
 HC = 12398.41984
 
 #: Points closer than this are one reading: a monochromator that stands still goes on counting.
 SAME_ENERGY = 0.02
-
-#: A reading this many times the usual spread away from the other scans is a glitch and is left out of the merge.
-GLITCH = 6.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Scan:
         formula: how mu came about, e.g. `ln(VFC01/VFC02)`.
         header: fields of the file's head by namespace and name, as XDI has them, lower case: `{"mono": {"d_spacing": "3.13"}}`.
         group: label of the scan in a file of several.
-        order: how the energies of the file ran: increasing, reversed or unsorted.
+        order: how the energies of the file ran: increasing, reversed, unsorted, or repeated, where several scans follow each other.
     """
 
     name: str
@@ -141,7 +141,7 @@ def read_scan(text: str, name: str, parameters: ScanParameters | None = None) ->
     for index, label in enumerate(labels):
         values.setdefault(label, table[:, index])
     energy = _energy(values, header, parameters, name)
-    mu, formula = _absorption(values, parameters, name)
+    mu, formula = _absorption(values, energy, parameters, name)
     usable = np.isfinite(energy) & np.isfinite(mu)
     if usable.sum() < max(10, 0.9 * len(energy)):
         raise SpectrumError(
@@ -185,7 +185,7 @@ def chosen(names: Sequence[tuple[str, str]], wanted: Sequence[str], file: str) -
 def _read_table(text: str, name: str, parameters: ScanParameters) -> tuple[dict[str, str], list[str], FloatArray]:
     """Header fields (lower-case `namespace.tag`), column labels (lower case) and numbers (n, columns)."""
     header: dict[str, str] = {}
-    rows: list[list[str]] = []
+    lines: list[str] = []
     last_comment = ""
     for line in text.splitlines():
         stripped = line.strip()
@@ -193,10 +193,11 @@ def _read_table(text: str, name: str, parameters: ScanParameters) -> tuple[dict[
             comment = stripped.lstrip("#%").strip()
             if match := re.match(r"([A-Za-z]\w*\.\w+)\s*:\s*(.*)", comment):
                 header[match[1].lower()] = match[2].strip()
-            if not rows and comment.strip("-/= "):
+            if not lines and comment.strip("-/= "):
                 last_comment = comment
         elif stripped:
-            rows.append(stripped.replace(",", " ").split())
+            lines.append(stripped)
+    rows = _split(lines)
     width = max((len(row) for row in rows), default=0)
     if rows and len(rows[-1]) < width:
         rows.pop()  # the line that was being written when the scan was stopped
@@ -217,6 +218,14 @@ def _read_table(text: str, name: str, parameters: ScanParameters) -> tuple[dict[
             "e.g. {'energy': '1', 'i0': '2', 'i1': '3'}."
         )
     return header, labels, table
+
+
+def _split(lines: list[str]) -> list[list[str]]:
+    """The values of each line: between blanks, tabs, semicolons or commas, unless these are decimal commas."""
+    words = [re.split(r"[\s;]+", line.strip("; \t")) for line in lines]
+    if all(_DECIMAL_COMMA.fullmatch(word) for row in words for word in row) and all(len(row) > 1 for row in words):
+        return [[word.replace(",", ".") for word in row] for row in words]
+    return [re.split(r"[\s;,]+", line.strip(",; \t")) for line in lines]
 
 
 def _find(values: Mapping[str, FloatArray], role: str, parameters: ScanParameters, name: str) -> str | None:
@@ -250,8 +259,11 @@ def _energy(values: Mapping[str, FloatArray], header: Mapping[str, str], paramet
     return np.asarray(HC / (2.0 * spacing * np.sin(np.radians(values[angle]))))
 
 
-def _absorption(values: Mapping[str, FloatArray], parameters: ScanParameters, name: str) -> tuple[FloatArray, str]:
-    """(n,) absorption and its formula."""
+def _absorption(values: Mapping[str, FloatArray], energy: FloatArray, parameters: ScanParameters, name: str) -> tuple[FloatArray, str]:
+    """(n,) absorption and its formula.
+
+    Where the file has transmission and fluorescence, and no mode is asked for, fluorescence is taken if transmission shows no step.
+    """
     found = {role: _find(values, role, parameters, name) for role in ("mu", "i0", "i1", "i2", "if")}
     ratios = {"transmission": ("i0", "i1"), "fluorescence": ("if", "i0"), "reference": ("i1", "i2")}
     if not parameters.mode and found["mu"]:
@@ -261,12 +273,24 @@ def _absorption(values: Mapping[str, FloatArray], parameters: ScanParameters, na
     if mode not in possible:
         needed = " and ".join(ratios[mode]) if mode else "mu, or i0 and i1, or if and i0"
         raise SpectrumError(f"{name} has no columns for {needed}; it has {', '.join(values)}: name them in columns, e.g. {{'i0': '...'}}.")
-    top, bottom = (str(found[role]) for role in ratios[mode])
+    made = {one: _ratio(values, one, *(str(found[role]) for role in ratios[one])) for one in possible}
+    if not parameters.mode and mode == "transmission" and "fluorescence" in made:
+        steps = [_has_step(energy, made[one][0]) for one in ("transmission", "fluorescence")]
+        mode = "fluorescence" if steps == [False, True] else mode
+    return made[mode]
+
+
+def _ratio(values: Mapping[str, FloatArray], mode: str, top: str, bottom: str) -> tuple[FloatArray, str]:
+    """(n,) absorption of two detectors and its formula."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = values[top] / values[bottom]
-        if mode == "fluorescence":
-            return ratio, f"{top}/{bottom}"
-        return np.log(ratio), f"ln({top}/{bottom})"
+        return (ratio, f"{top}/{bottom}") if mode == "fluorescence" else (np.log(ratio), f"ln({top}/{bottom})")
+
+
+def _has_step(energy: FloatArray, mu: FloatArray) -> bool:
+    """Whether mu rises somewhere as at an edge."""
+    usable = np.isfinite(energy) & np.isfinite(mu)
+    return usable.sum() > 20 and rise(*increasing(energy[usable], mu[usable])) is not None
 
 
 def order_of(energy: FloatArray) -> Order:
@@ -275,7 +299,10 @@ def order_of(energy: FloatArray) -> Order:
     backwards = steps < -SAME_ENERGY
     if not backwards.any():
         return "increasing"
-    return "unsorted" if (steps > SAME_ENERGY).any() else "reversed"
+    if not (steps > SAME_ENERGY).any():
+        return "reversed"
+    # Where a scan ends and the next one begins, the energy goes back over most of the range.
+    return "repeated" if steps.min() < -0.5 * float(np.ptp(energy)) else "unsorted"
 
 
 def increasing(energy: FloatArray, mu: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -289,106 +316,3 @@ def increasing(energy: FloatArray, mu: FloatArray) -> tuple[FloatArray, FloatArr
     counts = np.diff([*starts, len(energy)])
     each = np.repeat(counts, counts)  # shared out first: the sum of two large readings overflows
     return np.add.reduceat(energy / each, starts), np.add.reduceat(mu / each, starts)
-
-
-def merge(scans: Sequence[Scan], parameters: ScanParameters | None = None) -> Spectrum:
-    """One spectrum of several scans of one sample.
-
-    The grid is the first scan's where all overlap. A reading that lies far from the other scans' is left out of the mean, once the scans
-    are brought to one height and step (a straight line from each to their median): three or more scans therefore outvote a glitch.
-
-    Args:
-        scans: of the same absorber and edge.
-        parameters: absorber, edge and kind, where the headers do not say.
-
-    Returns:
-        The mean, method measured, energies as the beamline gave them (`nominal`), normalisation raw.
-
-    Raises:
-        SpectrumError: if there is no scan, they disagree on the edge, do not overlap, or do not cover the edge.
-    """
-    parameters = parameters or ScanParameters()
-    if not scans:
-        raise SpectrumError("there is no scan to merge; give at least one file.")
-    absorber, edge = _edge(scans, parameters)
-    low, high = max(scan.energy[0] for scan in scans), min(scan.energy[-1] for scan in scans)
-    grid = scans[0].energy[(scans[0].energy >= low) & (scans[0].energy <= high)]
-    if len(grid) < 10:
-        raise SpectrumError(f"the scans overlap in {len(grid)} points only; merge scans of one range.")
-    curves = np.array([np.interp(grid, scan.energy, scan.mu) for scan in scans])
-    keep = _not_glitches(grid, curves)
-    mu = np.average(curves, axis=0, weights=keep)
-    spread = float(np.median(np.std(curves, axis=0))) if len(scans) > 1 else None
-    tabulated = tabulated_edge(absorber, edge)
-    kind = parameters.kind or ("EXAFS" if grid[-1] - tabulated >= 250.0 else "XANES")
-    spectrum = Spectrum(
-        energy=grid,
-        mu=mu,
-        absorber=absorber,
-        edge=edge,
-        kind=kind,  # type: ignore[arg-type]
-        method="measured",
-        energy_reference="nominal",
-        normalisation="raw",
-        settings={
-            "files": [scan.name for scan in scans],
-            "formula": scans[0].formula,
-            "n_scans": len(scans),
-            "n_glitches": int((~keep).sum()),
-            "spread_between_scans": spread,
-            "orders": [scan.order for scan in scans],
-            **({"xdi": header} if (header := _common_header(scans)) else {}),
-        },
-    )
-    check_edge(spectrum)
-    return spectrum
-
-
-def _common_header(scans: Sequence[Scan]) -> dict[str, dict[str, Any]]:
-    """Fields of the scans' heads: the value where all that have it agree, else the list of values."""
-    values: dict[str, dict[str, list[str]]] = {}
-    for scan in scans:
-        for namespace, tags in scan.header.items():
-            for tag, value in tags.items():
-                values.setdefault(namespace, {}).setdefault(tag, []).append(value)
-    return {
-        namespace: {tag: found[0] if len(set(found)) == 1 else found for tag, found in tags.items()} for namespace, tags in values.items()
-    }
-
-
-def _edge(scans: Sequence[Scan], parameters: ScanParameters) -> tuple[str, str]:
-    """Absorber and edge, the same in all scans."""
-    found = []
-    for name in ("absorber", "edge"):
-        stated = {getattr(scan, name) for scan in scans} - {""}
-        given = getattr(parameters, name)
-        if len(stated) > 1 and not given:
-            raise SpectrumError(f"the scans are of different kinds ({name} {', '.join(sorted(stated))}); merge scans of one edge.")
-        found.append(given or next(iter(stated), ""))
-    absorber, edge = found
-    if not absorber:
-        likely = likely_edge(scans[0].energy, scans[0].mu)
-        hint = f"; their energies suggest the {likely}" if likely else ""
-        element = likely.absorber if likely else "Fe"
-        raise SpectrumError(f"the files do not say which element absorbs{hint}: name it (absorber '{element}', or --absorber {element}).")
-    return absorber, edge or edge_of(absorber)
-
-
-def _not_glitches(grid: FloatArray, curves: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """(scans, n) whether a reading agrees with those of the other scans; all true for fewer than three scans."""
-    if len(curves) < 3:
-        return np.ones(curves.shape, dtype=bool)
-    median = np.median(curves, axis=0)
-    basis = np.column_stack([np.ones_like(grid), (grid - grid[0]) / (grid[-1] - grid[0]), median])
-    levelled = np.array([curve - basis @ np.linalg.lstsq(basis, curve - median, rcond=None)[0] for curve in curves])
-    distance = np.abs(levelled - np.median(levelled, axis=0))
-    # The usual spread here, from the neighbouring points: on the edge itself a small drift in energy is a large difference in mu.
-    usual = np.median(distance, axis=0)
-    width = min(15, len(grid))
-    local = np.array([np.median(usual[max(0, i - width) : i + width + 1]) for i in range(len(grid))])
-    slope = np.abs(np.gradient(median, grid)) * 0.5
-    allowed = GLITCH * np.maximum(local, 1e-3 * np.ptp(median)) + slope
-    keep = distance <= allowed
-    # At least two scans stay at each point, or the vote means nothing.
-    keep[:, keep.sum(axis=0) < 2] = True
-    return np.asarray(keep)

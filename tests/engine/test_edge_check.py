@@ -12,8 +12,9 @@ import pytest
 
 from aiida_xastruct.engine.edge_check import likely_edge, no_edge
 from aiida_xastruct.engine.errors import SpectrumError
+from aiida_xastruct.engine.merging import merge
 from aiida_xastruct.engine.readers import read_measurement
-from aiida_xastruct.engine.scans import Scan, ScanParameters, merge
+from aiida_xastruct.engine.scans import Scan, ScanParameters
 from aiida_xastruct.engine.spectrum import FloatArray, Spectrum, find_e0, tabulated_edge
 
 GOETHITE = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..errors import SpectrumError
-from ..scans import Reading, Scan, ScanParameters, merge
+from ..merging import merge
+from ..scans import Reading, Scan, ScanParameters
 from ..spectrum import Spectrum
 from . import athena, columns, document, exports, feff, materials_project, nexus
 from .text import MAX_BYTES

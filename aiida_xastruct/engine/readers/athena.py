@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import SpectrumError
-from ..scans import Reading, Scan, ScanParameters, chosen, increasing, merge, order_of
+from ..merging import merge
+from ..scans import Reading, Scan, ScanParameters, chosen, increasing, order_of
 from ..spectrum import EDGES, FloatArray, edge_of, element_symbol, tabulated_edge
 from .feff import of_chi
 from .text import as_text, unzipped

@@ -39,7 +39,7 @@ def _with_column_names(text: str, parameters: ScanParameters) -> str:
     first = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith(_COMMENT)), len(lines))
     if first == len(lines):
         return text
-    row = lines[first].replace(",", " ").split()
+    row = re.split(r"[\s;,]+", lines[first].strip())
     following = "".join(lines[first + 1 : first + 2]).strip()
     if row and re.match(r"[\"']?[A-Za-z_]", row[0]) and re.match(r"[-+.\d]", following):
         return "\n".join([*lines[:first], f"# {' '.join(_words(lines[first]))}", *lines[first + 1 :]])
@@ -52,7 +52,8 @@ def _with_column_names(text: str, parameters: ScanParameters) -> str:
 
 
 def _words(line: str) -> list[str]:
-    """Column names of a first line: between commas the first word of each, such as `Energy (eV)`, else all words."""
-    if "," not in line:
-        return line.split()
-    return [(cell.strip().strip("\"'").split() or ["?"])[0] for cell in line.split(",")]
+    """Column names of a first line: between semicolons or commas the first word of each, such as `Energy (eV)`, else all words."""
+    mark = ";" if ";" in line else ","
+    if mark not in line:
+        return [word.strip("\"'") for word in line.split()]
+    return [(cell.strip().strip("\"'").split() or ["?"])[0] for cell in line.strip().rstrip(mark).split(mark)]

@@ -9,8 +9,9 @@ import pytest
 
 from aiida_xastruct.engine import readers
 from aiida_xastruct.engine.errors import SpectrumError
+from aiida_xastruct.engine.merging import merge
 from aiida_xastruct.engine.readers import format_of, labels_in, read, read_measurement
-from aiida_xastruct.engine.scans import Scan, ScanParameters, merge, read_scan
+from aiida_xastruct.engine.scans import Scan, ScanParameters, read_scan
 
 ROOT = Path(__file__).parents[3]
 GOETHITE = ROOT / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
