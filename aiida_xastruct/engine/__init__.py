@@ -2,7 +2,7 @@
 
 #: Versions of what turns an input into an answer, one a task. A change that alters any number an answer holds
 #: raises the task's version; every prediction and inference stores it, so that caches never mix two of them.
-ALGORITHM_VERSION: dict[str, str] = {"forward": "4", "neighbours": "5", "distance": "4"}
+ALGORITHM_VERSION: dict[str, str] = {"forward": "4", "neighbours": "6", "distance": "5"}
 
 #: The same for what is known of crystals and their sites before a model is asked (symmetry, first shells, features): what
 #: `engine.sitecache` keeps is of one version.

@@ -17,8 +17,13 @@ from .models.tasks import Task
 #: What a card says of how its networks came about, and keeps when they are calibrated anew.
 LEARNED = ("architecture", "elements", "edges", "training", "training_data_hash", "training_sites")
 
-#: Versions whose networks are those of today's: forward 4 changed the kernel model, which EXAFS has none of.
-_AS_TODAY = {"forward-EXAFS": ("3",)}
+#: Versions whose networks are those of today's: forward 4 changed the kernel model, which EXAFS has none of; neighbours 6 and distance 5
+#: changed the chi(k) of raw measurements, of which no network has learned.
+_AS_TODAY = {
+    "forward-EXAFS": ("3",),
+    **{f"neighbours-{kind}": ("5",) for kind in ("XANES", "EXAFS")},
+    **{f"distance-{kind}": ("4",) for kind in ("XANES", "EXAFS")},
+}
 
 
 def beginning(folder: Path, learned: Task, config: FamilyConfig, begin: Collection[str]) -> Ensemble | None:

@@ -23,7 +23,7 @@ from .answers import LEAST_PROBABILITY, DistanceAnswer, ForwardAnswer, InverseAn
 from .card import check_card
 from .content import content_hash
 from .dataset import GRIDS, MAX_Z
-from .edge_check import no_edge
+from .edge_check import left_out, no_edge
 from .edges import EdgeShifts
 from .errors import ModelError, SpectrumError, StructureError
 from .features import site_rows
@@ -50,6 +50,9 @@ CARD, WEIGHTS, DOMAIN, FAMILY_CARD = "card.json", "weights.safetensors", "domain
 
 #: Where the card of an EXAFS model says how its answers are weighed against those of XANES; see `engine.joint`.
 POOL = "pool"
+
+#: eV; below lie the K edges of hydrogen and helium.
+LOWEST_EDGE = 50.0
 
 #: Lists every material that a family has seen.
 MATERIALS = "materials.txt"
@@ -138,6 +141,15 @@ class ModelBundle:
                 reasons.append("")
         return scores, reasons
 
+    def refused(self, element: str) -> str:
+        """Why no spectrum can be predicted for the edge of an element; empty where one can."""
+        if atomic_number(element) >= MAX_Z:
+            return f"no model knows elements beyond Z {MAX_Z - 1}; use FEFF for this absorber."
+        edge = edge_of(element)
+        if (at := tabulated_edge(element, edge)) < LOWEST_EDGE:
+            return f"the {edge} edge of {element}, at {at:.0f} eV, is no X-ray edge; choose another absorber."
+        return ""
+
     def predict(self, structure: Structure, sites: Sequence[int]) -> list[ForwardAnswer]:
         """Spectra of sites of one crystal, computed from the structure.
 
@@ -153,8 +165,8 @@ class ModelBundle:
         """Spectra from features of sites (n, SITE_SIZE), as `engine.features` makes them."""
         calibration = self.promises(ForwardCalibration)
         absorber = np.array([atomic_number(element) for element in elements], dtype=np.int64)
-        if absorber.size and absorber.max() >= MAX_Z:
-            raise StructureError(f"no model knows elements beyond Z {MAX_Z - 1}; use FEFF for this absorber.")
+        if refused := next(filter(None, map(self.refused, dict.fromkeys(elements))), ""):
+            raise StructureError(refused)
         source = torch.as_tensor(np.asarray(features, dtype=np.float32))
         inputs = self.task.inputs(source)
         said = self.ensemble(inputs, torch.as_tensor(absorber))
@@ -222,7 +234,7 @@ class ModelBundle:
         absorber = np.array([atomic_number(spectrum.absorber) for spectrum in spectra], dtype=np.int64)
         inputs = self.task.inputs(torch.as_tensor(curves)[:, None])
         outside = self.outside(self.task.position(inputs, inputs), absorber)
-        reasons = [no_edge(spectrum) or reason for spectrum, reason in zip(spectra, outside, strict=True)]
+        reasons = [no_edge(spectrum) or left_out(spectrum) or reason for spectrum, reason in zip(spectra, outside, strict=True)]
         return self.ensemble(inputs, torch.as_tensor(absorber)), reasons
 
     def neighbours(self, spectra: Sequence[Spectrum], elements_present: Collection[str] | None = None) -> list[NeighbourAnswer]:

@@ -94,8 +94,13 @@ def _predict(options: argparse.Namespace) -> None:
     structure = read_crystal(options.structure, say=lambda words: print(words, file=sys.stderr))
     absorbers = inequivalent_absorbers(structure, options.absorber)
     family = FamilyBundle.load(options.family)
-    answers = family.predict(structure, [absorber.site for absorber in absorbers], options.kind)
     rows, content = [], []
+    if options.absorber is None:
+        refused = {element: family.model("forward", options.kind).refused(element) for element in {one.element for one in absorbers}}
+        absorbers = [one for one in absorbers if not refused[one.element]]
+        for words in filter(None, refused.values()):
+            print(words, file=sys.stderr)
+    answers = family.predict(structure, [absorber.site for absorber in absorbers], options.kind)
     for absorber, answer in zip(absorbers, answers, strict=True):
         rows.append(
             [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import SpectrumError
-from .spectrum import FloatArray, Spectrum, find_e0, tabulated_edge
+from .spectrum import FloatArray, Spectrum, energy_to_k, find_e0, own_end, tabulated_edge
 
 #: eV from an edge to where its step is seen whole, and how much of the scan is averaged there.
 BESIDE, AVERAGED = 15.0, 60.0
@@ -37,6 +37,10 @@ LONGEST_GAP, LEFT_OUT = 8.0, 15.0
 #: Share of neighbouring points from 5 eV below E0 on that rise, and by how many steps mu leans over where it is averaged: outside of these
 #: limits lie an integral of mu and its derivative, well within them those scans.
 RISING, LEANING = (0.05, 0.95), (-1.0, 1.5)
+
+
+#: 1/angstrom between neighbouring points of EXAFS, beyond which a wave may be lost between them, and the range that is looked at.
+WIDEST_STEP, FIRST_K, LAST_K = 0.3, 3.0, 15.0
 
 
 class LikelyEdge(NamedTuple):
@@ -141,6 +145,19 @@ def no_edge(spectrum: Spectrum) -> str:
     if not LEANING[0] < leaning < LEANING[1]:
         return f"mu does not stay near its level above {e0:.0f} eV, as that of an edge does"
     return ""
+
+
+def left_out(spectrum: Spectrum) -> str:
+    """Which part of an EXAFS was not measured, so that a straight line stands for it; empty where none is, or the spectrum is computed."""
+    if spectrum.method != "measured" or spectrum.kind != "EXAFS" or spectrum.mu0 is not None:
+        return ""
+    own = spectrum.energy[spectrum.energy <= own_end(spectrum)]
+    k = energy_to_k(own - find_e0(spectrum))
+    steps = np.where((k[1:] > FIRST_K) & (k[:-1] < LAST_K), np.diff(k), 0.0)
+    if not len(steps) or steps.max() <= WIDEST_STEP:
+        return ""
+    widest = int(np.argmax(steps))
+    return f"{own[widest]:.0f} to {own[widest + 1]:.0f} eV are left out, where EXAFS goes on"
 
 
 def _line(above: FloatArray, mu: FloatArray) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .edge_check import left_out
 from .errors import SpectrumError
 from .merging import disagreements
 from .spectrum import FloatArray, Spectrum, chi_k, energy_to_k, find_e0, flatten, own_end, tabulated_edge
@@ -92,6 +93,8 @@ def quality(spectrum: Spectrum) -> Quality:
     elif any(order != "increasing" for order in orders):
         remarks.append("The energies of the file do not increase: it was sorted.")
     remarks += disagreements(spectrum)
+    if gap := left_out(spectrum):
+        remarks.append(f"{gap}: cut the scan before, or measure that part again.")
     if noise is not None and noise > NOISY:
         remarks.append(f"The noise is {100 * noise:.1f} % of the edge step: merge more scans.")
     if len(glitches):

@@ -31,6 +31,10 @@ ETOK = 0.26246842
 #: A measured spectrum is of use up to this many eV below the element's next edge, whose rise begins before its tabulated energy.
 BEFORE_NEXT_EDGE = 20.0
 
+#: And from this many eV above the edge before, whose white line would bend the line under the pre-edge; that line needs so
+#: many eV, and is no line over more than so many.
+AFTER_PREVIOUS_EDGE, LEAST_PRE_EDGE, MOST_PRE_EDGE = 100.0, 30.0, 300.0
+
 #: The cross section falls as this power of the energy above an edge; see `smooth_background`.
 CROSS_SECTION_EXPONENT = -2.6
 
@@ -105,6 +109,16 @@ def next_edge(absorber: str, edge: str) -> float:
 
     after = tabulated_edge(absorber, "L2" if edge == "L2,3" else edge)
     return min((float(found.energy) for found in xraydb.xray_edges(absorber).values() if found.energy > after + 1.0), default=float("inf"))
+
+
+@cache
+def previous_edge(absorber: str, edge: str) -> float:
+    """Tabulated energy in eV of the element's next edge below this one; minus infinity where there is none. That of L3 for `L2,3`."""
+    import xraydb
+
+    before = tabulated_edge(absorber, edge)
+    below = (float(found.energy) for found in xraydb.xray_edges(absorber).values() if found.energy < before - 1.0)
+    return max(below, default=float("-inf"))
 
 
 def multiplets(absorber: str, edge: str) -> str:
@@ -287,13 +301,18 @@ def own_end(spectrum: Spectrum) -> float:
     return min(float(spectrum.energy[-1]), next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE)
 
 
+def own_start(spectrum: Spectrum) -> float:
+    """Energy in eV from where on a spectrum is of its edge alone: its first, or a little after the element's previous edge."""
+    return max(float(spectrum.energy[0]), previous_edge(spectrum.absorber, spectrum.edge) + AFTER_PREVIOUS_EDGE)
+
+
 def flatten(spectrum: Spectrum) -> Spectrum:
     """The spectrum with normalisation `flat`: zero before the edge, oscillating about one after it.
 
     FEFF spectra are divided by `smooth_background`. Measured ones go through larch's pre_edge (a line under the pre-edge, a
     quadratic over the post-edge, whose difference at E0 is the edge step) and are flattened.
 
-    What lies beyond the element's next edge is of no use to the fit and keeps its step.
+    What lies below the element's previous edge or beyond its next one is of no use to the fit and keeps its step.
 
     Raises:
         SpectrumError: if a raw spectrum has too little pre-edge or post-edge to be normalised, or no edge step.
@@ -305,8 +324,8 @@ def flatten(spectrum: Spectrum) -> Spectrum:
         background = smooth_background(spectrum.energy, e0)
         mu0 = None if spectrum.mu0 is None else spectrum.mu0 / background
         return replace(spectrum, mu=spectrum.mu / background, mu0=mu0, e0=e0, normalisation="flat")
-    below, above = spectrum.energy[0] - e0, own_end(spectrum) - e0
-    if below > -30.0 or above < 60.0:
+    below, above = own_start(spectrum) - e0, own_end(spectrum) - e0
+    if below > -LEAST_PRE_EDGE or above < 60.0:
         raise SpectrumError(
             f"the scan covers {below:.0f} to {above:.0f} eV around E0; normalising needs at least -30 to 60 eV, or data already flat."
         )
@@ -319,8 +338,8 @@ def normalise(spectrum: Spectrum, e0: float, **options: float | int | None) -> S
     Args:
         spectrum: raw.
         e0: its edge energy, eV.
-        options: pre1, pre2, norm1, norm2 (eV from E0) and nnorm of larch, which has its own choice for those left out; norm2 stays
-            before the element's next edge.
+        options: pre1, pre2, norm1, norm2 (eV from E0) and nnorm of larch, which has its own choice for those left out; pre1 stays
+            above the element's previous edge, norm2 before its next one.
 
     Raises:
         SpectrumError: if there is no edge step.
@@ -329,7 +348,9 @@ def normalise(spectrum: Spectrum, e0: float, **options: float | int | None) -> S
     from larch.xafs import pre_edge
 
     group = Group()
-    end = own_end(spectrum)
+    start, end = own_start(spectrum), own_end(spectrum)
+    if options.get("pre1") is None and start > spectrum.energy[0]:
+        options["pre1"] = max(start - e0, -MOST_PRE_EDGE)
     if options.get("norm2") is None and end < spectrum.energy[-1]:
         options["norm2"] = end - e0
     mu, power = _of_order_one(spectrum.mu)
@@ -396,27 +417,36 @@ def without_background(
         e0: its edge energy, eV.
         r_background: what oscillates slower than at this R is background, angstrom.
         k_weight: power of k in the fit of the background.
-        edge_step: that chi is divided by; larch's own if None.
+        edge_step: that chi is divided by; if None that of a line under the pre-edge, or one for what is flat.
 
     Returns:
         k in 1/angstrom and chi, both (m,), for k >= 0.
 
     Raises:
-        SpectrumError: if there are too few points above E0, or no edge step.
+        SpectrumError: if there are too few points above E0, too few below it to tell the edge step, or there is no step.
     """
     from larch import Group
     from larch.xafs import autobk, pre_edge
 
+    below = own_start(spectrum) - e0
+    if edge_step is None and spectrum.normalisation == "raw" and below > -LEAST_PRE_EDGE:
+        raise SpectrumError(
+            f"the scan begins {below:.1f} eV from E0, too near to tell the edge step; chi(k) needs at least {-LEAST_PRE_EDGE:.0f} eV, or "
+            "data already flat."
+        )
     group, edge = Group(), Group()
-    own = spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE
+    own = (spectrum.energy >= own_start(spectrum)) & (spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE)
     energy, (mu, power) = np.array(spectrum.energy[own]), _of_order_one(spectrum.mu[own])
-    edge_step = None if edge_step is None else math.ldexp(edge_step, -power)
     try:
         pre_edge(energy, mu, group=edge, e0=e0)
+        found = _edge_step(edge, energy, mu, e0)
+        if edge_step is None:
+            # autobk would look for an E0 of its own, and may take a wiggle for it.
+            edge_step = 1.0 if spectrum.normalisation == "flat" else math.ldexp(found, power)
+        edge_step = math.ldexp(edge_step, -power)
         autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)
     except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError, np.linalg.LinAlgError) as error:
         raise SpectrumError(f"no background is found under the EXAFS ({error}); check the points above E0.") from error
-    _edge_step(edge, energy, mu, e0)  # autobk divides by the absolute value of whatever there is
     return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)
 
 

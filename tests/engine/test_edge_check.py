@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiida_xastruct.engine.edge_check import likely_edge, no_edge
+from aiida_xastruct.engine.edge_check import left_out, likely_edge, no_edge
 from aiida_xastruct.engine.errors import SpectrumError
 from aiida_xastruct.engine.merging import merge
+from aiida_xastruct.engine.quality import quality
 from aiida_xastruct.engine.readers import read_measurement
 from aiida_xastruct.engine.scans import Scan, ScanParameters
 from aiida_xastruct.engine.spectrum import FloatArray, Spectrum, find_e0, tabulated_edge
@@ -154,3 +155,14 @@ def test_a_coarse_pre_edge_is_no_gap(goethite: Spectrum) -> None:
     coarse = replace(goethite, energy=goethite.energy[kept], mu=goethite.mu[kept])
     assert np.diff(coarse.energy).max() > 15.0
     assert no_edge(coarse) == ""
+
+
+@pytest.mark.parametrize(("low", "high"), [(150.0, 250.0), (200.0, 400.0)])
+def test_a_part_of_exafs_that_was_not_measured_is_told(goethite: Spectrum, low: float, high: float) -> None:
+    assert left_out(goethite) == ""
+    above = goethite.energy - find_e0(goethite)
+    kept = (above < low) | (above > high)
+    cut = replace(goethite, energy=goethite.energy[kept], mu=goethite.mu[kept])
+    assert left_out(cut).endswith("are left out, where EXAFS goes on")
+    assert left_out(cut) in quality(cut).remarks[-1]
+    assert left_out(replace(cut, kind="XANES")) == ""

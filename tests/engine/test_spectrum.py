@@ -10,6 +10,8 @@ import pytest
 
 from aiida_xastruct.engine.errors import SpectrumError
 from aiida_xastruct.engine.feff.output import read_xmu
+from aiida_xastruct.engine.readers import read_measurement
+from aiida_xastruct.engine.scans import ScanParameters
 from aiida_xastruct.engine.spectrum import (
     ETOK,
     EXAFS_GRID,
@@ -392,3 +394,37 @@ def test_the_unit_of_mu_does_not_matter(kind: str, unit: float) -> None:
     np.testing.assert_allclose(model_curve(scaled), model_curve(plain), atol=1e-6)
     if kind == "XANES":
         assert flatten(scaled).settings["edge_step"] == pytest.approx(unit * flatten(plain).settings["edge_step"])
+
+
+def goethite() -> Spectrum:
+    path = Path(__file__).parents[2] / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
+    return read_measurement([(path.name, path.read_bytes())], ScanParameters(absorber="Fe"))
+
+
+@pytest.mark.parametrize("start", [-100.0, -60.0, -40.0, -32.0])
+def test_chi_does_not_depend_on_where_the_scan_begins(start: float) -> None:
+    whole = goethite()
+    k, chi = chi_k(whole)
+    kept = whole.energy > find_e0(whole) + start
+    other_k, other = chi_k(replace(whole, energy=whole.energy[kept], mu=whole.mu[kept]))
+    inner = (k > 3.0) & (k < 10.0)
+    chi, other = chi[inner], np.interp(k[inner], other_k, other)
+    assert chi @ other / (chi @ chi) == pytest.approx(1.0, abs=0.04)
+
+
+def test_a_scan_that_begins_at_the_edge_has_no_step() -> None:
+    whole = goethite()
+    kept = whole.energy > find_e0(whole) - 20.0
+    with pytest.raises(SpectrumError, match=r"the scan begins -\d+\.\d eV from E0, too near to tell the edge step"):
+        chi_k(replace(whole, energy=whole.energy[kept], mu=whole.mu[kept]))
+
+
+@pytest.mark.parametrize(("edge", "step"), [("L3", 1.0), ("L2", 0.5), ("L1", 0.25)])
+def test_each_edge_of_a_long_scan_is_normalised_from_above_the_one_before(edge: str, step: float) -> None:
+    energy = np.arange(11400.0, 14600.0, 2.0)
+    rises = [height * (0.5 + np.arctan((energy - at) / 2.5) / np.pi) for at, height in ((11564.0, 1.0), (13273.0, 0.5), (13880.0, 0.25))]
+    mu = sum(rises) + 2.0 * (energy / 11564.0) ** -3 + 0.8 * np.exp(-(((energy - 11566.0) / 4.0) ** 2))
+    flat = flatten(Spectrum(energy, mu, "Pt", edge, "EXAFS"))
+    assert flat.settings["edge_step"] == pytest.approx(step, rel=0.03)
+    before = (flat.energy > flat.e0 - 150.0) & (flat.energy < flat.e0 - 20.0)
+    assert np.abs(flat.mu[before]).max() < 0.05
