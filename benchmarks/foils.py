@@ -23,8 +23,9 @@ from pages import described, parse
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.errors import XastructError
 from aiida_xastruct.engine.joint import infer_both
+from aiida_xastruct.engine.merging import merge
 from aiida_xastruct.engine.processing import process
-from aiida_xastruct.engine.scans import ScanParameters, merge, read_scan
+from aiida_xastruct.engine.scans import ScanParameters, read_scan
 from aiida_xastruct.engine.spectrum import atomic_number
 
 #: What a mean distance may be off, angstrom.

@@ -39,9 +39,10 @@ from pages import described, parse
 
 from aiida_xastruct.engine.bundle import FamilyBundle
 from aiida_xastruct.engine.errors import SpectrumError, StructureError, XastructError
+from aiida_xastruct.engine.merging import merge
 from aiida_xastruct.engine.metrics import micro_f1
 from aiida_xastruct.engine.reference.sources import AmcsdSource, Source, open_source
-from aiida_xastruct.engine.scans import Scan, ScanParameters, merge, read_scan
+from aiida_xastruct.engine.scans import Scan, ScanParameters, read_scan
 from aiida_xastruct.engine.spectrum import Spectrum, atomic_number, edge_of, element_symbol, find_e0, tabulated_edge
 from aiida_xastruct.engine.structure import first_shell, inequivalent_absorbers, space_group
 

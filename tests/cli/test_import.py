@@ -14,7 +14,8 @@ from click.testing import Result
 
 from aiida_xastruct.cli.root import cli
 from aiida_xastruct.data.spectrum import SpectrumData
-from aiida_xastruct.engine.scans import ScanParameters, merge, read_scan
+from aiida_xastruct.engine.merging import merge
+from aiida_xastruct.engine.scans import ScanParameters, read_scan
 
 ROOT = Path(__file__).parents[2]
 GOETHITE = ROOT / "examples" / "data" / "20K_GOE_Fe_K_240.00000.xdi"
