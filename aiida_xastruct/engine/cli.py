@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     predict = command("predict", _predict, "Predict the spectrum of each inequivalent absorbing site of a crystal.")
-    predict.add_argument("structure", type=Path, help="CIF, POSCAR or any file pymatgen reads; or many crystals, *.jsonl.gz")
+    predict.add_argument("structure", type=Path, help="CIF, POSCAR or any file pymatgen reads; or many crystals, NAME.jsonl.gz")
     predict.add_argument("--absorber", help="element; all elements of the crystal if left out")
     predict.add_argument("--kind", choices=("XANES", "EXAFS"), default="XANES")
     predict.add_argument("--family", default="default", help="'default' or a folder")
