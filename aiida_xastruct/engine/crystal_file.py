@@ -98,7 +98,8 @@ def _read(path: Path) -> Structure:
         try:
             return parse_cif(_text(path))
         except StructureError as error:
-            raise StructureError(f"{path.name}: {error}") from error
+            words = str(error).rstrip(".")
+            raise StructureError(f"{path.name} cannot be read as a crystal structure ({words}); give another CIF.") from error
     if path.suffix.lower() in POSCAR or path.name.startswith(VASP):
         poscar = Poscar.from_str(_text(path))
         if not poscar.true_names:

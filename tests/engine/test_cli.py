@@ -107,7 +107,7 @@ def test_predict_refuses(tiny_family, cif, tmp_path, fails):
     (tmp_path / "half.cif").write_text(cif.read_text().replace("1.0\n", "0.5\n").replace(" 1\n", " 0.5\n"))
     fails(["predict", tmp_path / "nowhere.cif", *family], "does not exist")
     fails(["predict", tmp_path, *family], "does not exist")
-    fails(["predict", tmp_path / "text.cif", *family], "text.cif: pymatgen cannot read the crystal")
+    fails(["predict", tmp_path / "text.cif", *family], "cannot be read as a crystal structure")
     fails(["predict", tmp_path / "half.cif", *family], "disordered")
     fails(["predict", cif, "--absorber", "Fe", *family], "Fe is not in the structure")
     fails(["predict", cif, "--kind", "EXAFS", *family], "no forward-EXAFS model")

@@ -11,7 +11,7 @@ def test_the_page_says_where_the_mineral_came_out(script: Any) -> None:
         {**numbers, "name": "12", "what": "Hematite, Fe2O3, 167"},
         {**numbers, "name": "34", "what": "Goethite, FeHO2, 62", "distance": 0.3, "inside": False, "at_limit": False},
     ]
-    result = {"scan": "a.xdi", "absorber": "Fe", "mineral": "Goethite", "atoms": 16, "candidates": rows, "trained": 1}
+    result = {"scan": "a.xdi", "absorber": "Fe", "mineral": "Goethite", "atoms": 16, "candidates": rows, "trained": 1, "version": "10"}
     page = script("candidates").page(result)
     assert "Places of goethite: 2. 1 candidates differ" in page
     assert "for 1 the best shift is the largest allowed" in page
