@@ -195,7 +195,6 @@ def predict_batch(
     if kind not in GRIDS:
         raise ModelError(f"kind is {kind!r}; use one of {', '.join(GRIDS)}.")
     model = family.model("forward", kind)
-    answerable = _Answerable(model)
     rows: list[dict[str, Any]] = []
     mu: list[NDArray[np.float32]] = []
     half: list[NDArray[np.float32]] = []
@@ -203,7 +202,7 @@ def predict_batch(
     with _features(cache, cores, device) as features:
         while chunk := list(islice(source, SLICE)):
             found = features(chunk, absorber, progress)
-            own, curves, halves = _answers(model, answerable, chunk, found, position, count)
+            own, curves, halves = _answers(model, chunk, found, position, count)
             rows += own
             position, count = position + len(chunk), count + len(curves)
             mu.append(curves)
@@ -214,26 +213,8 @@ def predict_batch(
     return Batch(kind, rows, np.concatenate([empty, *mu]), np.concatenate([empty, *half]))
 
 
-class _Answerable:
-    """Which elements a model can answer for at all; asked once each, as one that it cannot would take a whole slice with it."""
-
-    def __init__(self, model: ModelBundle) -> None:
-        self._model = model
-        self._known: dict[str, str] = {}
-
-    def __call__(self, element: str, features: NDArray[np.float32]) -> str:
-        """Why not; empty if it can. `features` (1, SITE_SIZE) are of any site of the element."""
-        if element not in self._known:
-            try:
-                self._model.predict_from_features(features, [element])
-                self._known[element] = ""
-            except XastructError as error:
-                self._known[element] = str(error)
-        return self._known[element]
-
-
 def _answers(
-    model: ModelBundle, answerable: _Answerable, chunk: list[Entry], found: list[AbsorberRows | str], position: int, count: int
+    model: ModelBundle, chunk: list[Entry], found: list[AbsorberRows | str], position: int, count: int
 ) -> tuple[list[dict[str, Any]], NDArray[np.float32], NDArray[np.float32]]:
     """Table rows and curves of a slice whose first structure is at `position` and whose first spectrum is row `count`."""
     rows: list[dict[str, Any]] = []
@@ -249,7 +230,7 @@ def _answers(
         for absorber, feature in zip(known.absorbers, known.features, strict=True):
             row = {**common, "site": absorber.site, "absorber": absorber.element, "multiplicity": absorber.multiplicity}
             rows.append(row)
-            if refused := answerable(absorber.element, feature[None]):
+            if refused := model.refused(absorber.element):
                 row["reason"] = refused
             else:
                 asked.append(row)

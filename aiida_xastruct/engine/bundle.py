@@ -146,7 +146,11 @@ class ModelBundle:
         if atomic_number(element) >= MAX_Z:
             return f"no model knows elements beyond Z {MAX_Z - 1}; use FEFF for this absorber."
         edge = edge_of(element)
-        if (at := tabulated_edge(element, edge)) < LOWEST_EDGE:
+        try:
+            at = tabulated_edge(element, edge)
+        except SpectrumError as error:
+            return str(error)
+        if at < LOWEST_EDGE:
             return f"the {edge} edge of {element}, at {at:.0f} eV, is no X-ray edge; choose another absorber."
         return ""
 

@@ -21,6 +21,7 @@ _OCCUPANCY, _FORMULA = "_atom_site_occupancy", "_chemical_formula_sum"
 
 #: A value that is left to its default, or unknown.
 _NOTHING = (".", "?")
+_BLANK = re.compile(r"(?<!\S)[.?](?!\S)")
 
 
 def parse_cif(text: str) -> Structure:
@@ -33,10 +34,8 @@ def parse_cif(text: str) -> Structure:
     """
     from pymatgen.io.cif import CifParser
 
-    with warnings.catch_warnings(
-        record=True
-    ) as recorded:  # rounded coordinates, missing hydrogen, which `check_formula` looks for, and more
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("always")  # of rounded coordinates, of missing hydrogen, which `check_formula` looks for, and of more
         try:
             parser = CifParser.from_str(_with_occupancies(text), occupancy_tolerance=1.01, site_tolerance=5e-3)
             structure, words = parser.parse_structures(primitive=False)[0], ""
@@ -110,7 +109,7 @@ def _with_occupancies(text: str) -> str:
     """The same CIF with an occupancy of one where none is given: pymatgen would leave these atoms out."""
     from pymatgen.io.cif import CifFile
 
-    if _OCCUPANCY not in text:
+    if _OCCUPANCY not in text or not _BLANK.search(text):  # to parse a CIF twice would take as long again, of each of a folder of thousands
         return text
     file = CifFile.from_str(text)
     changed = False

@@ -103,9 +103,7 @@ def _read(path: Path) -> Structure:
     if path.suffix.lower() in POSCAR or path.name.startswith(VASP):
         poscar = Poscar.from_str(_text(path))
         if not poscar.true_names:
-            raise StructureError(
-                f"{path.name} names no elements; add the line of symbols above that of the counts."
-            )
+            raise StructureError(f"{path.name} names no elements; add the line of symbols above that of the counts.")
         return poscar.structure
     if path.suffix.lower() not in XYZ:
         return Structure.from_file(path)

@@ -197,7 +197,7 @@ def _read_table(text: str, name: str, parameters: ScanParameters) -> tuple[dict[
                 last_comment = comment
         elif stripped:
             lines.append(stripped)
-    rows = _split(lines)
+    rows = split_values(lines)
     width = max((len(row) for row in rows), default=0)
     if rows and len(rows[-1]) < width:
         rows.pop()  # the line that was being written when the scan was stopped
@@ -220,12 +220,14 @@ def _read_table(text: str, name: str, parameters: ScanParameters) -> tuple[dict[
     return header, labels, table
 
 
-def _split(lines: list[str]) -> list[list[str]]:
+def split_values(lines: list[str]) -> list[list[str]]:
     """The values of each line: between blanks, tabs, semicolons or commas, unless these are decimal commas."""
-    words = [re.split(r"[\s;]+", line.strip("; \t")) for line in lines]
-    if all(_DECIMAL_COMMA.fullmatch(word) for row in words for word in row) and all(len(row) > 1 for row in words):
+    words = [line.replace(";", " ").split() for line in lines]
+    if not any("," in line for line in lines):
+        return words
+    if all(len(row) > 1 for row in words) and all(_DECIMAL_COMMA.fullmatch(word) for row in words for word in row):
         return [[word.replace(",", ".") for word in row] for row in words]
-    return [re.split(r"[\s;,]+", line.strip(",; \t")) for line in lines]
+    return [" ".join(row).replace(",", " ").split() for row in words]
 
 
 def _find(values: Mapping[str, FloatArray], role: str, parameters: ScanParameters, name: str) -> str | None:
@@ -274,9 +276,9 @@ def _absorption(values: Mapping[str, FloatArray], energy: FloatArray, parameters
         needed = " and ".join(ratios[mode]) if mode else "mu, or i0 and i1, or if and i0"
         raise SpectrumError(f"{name} has no columns for {needed}; it has {', '.join(values)}: name them in columns, e.g. {{'i0': '...'}}.")
     made = {one: _ratio(values, one, *(str(found[role]) for role in ratios[one])) for one in possible}
-    if not parameters.mode and mode == "transmission" and "fluorescence" in made:
-        steps = [_has_step(energy, made[one][0]) for one in ("transmission", "fluorescence")]
-        mode = "fluorescence" if steps == [False, True] else mode
+    both = not parameters.mode and mode == "transmission" and "fluorescence" in made
+    if both and not _has_step(energy, made["transmission"][0]) and _has_step(energy, made["fluorescence"][0]):
+        return made["fluorescence"]
     return made[mode]
 
 

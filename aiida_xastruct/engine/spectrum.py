@@ -437,14 +437,16 @@ def without_background(
     group, edge = Group(), Group()
     own = (spectrum.energy >= own_start(spectrum)) & (spectrum.energy < next_edge(spectrum.absorber, spectrum.edge) - BEFORE_NEXT_EDGE)
     energy, (mu, power) = np.array(spectrum.energy[own]), _of_order_one(spectrum.mu[own])
+    if edge_step is None and spectrum.normalisation == "flat":
+        edge_step = 1.0
     try:
         pre_edge(energy, mu, group=edge, e0=e0)
         found = _edge_step(edge, energy, mu, e0)
-        if edge_step is None:
-            # autobk would look for an E0 of its own, and may take a wiggle for it.
-            edge_step = 1.0 if spectrum.normalisation == "flat" else math.ldexp(found, power)
-        edge_step = math.ldexp(edge_step, -power)
-        autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=edge_step)
+        # Left to itself autobk looks for an E0 of its own, and may take a wiggle for it.
+        step = found if edge_step is None else math.ldexp(edge_step, -power)
+        autobk(energy, mu, group=group, e0=e0, rbkg=r_background, kweight=k_weight, edge_step=step)
+    except SpectrumError:
+        raise
     except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError, np.linalg.LinAlgError) as error:
         raise SpectrumError(f"no background is found under the EXAFS ({error}); check the points above E0.") from error
     return np.asarray(group.k, dtype=np.float64), np.asarray(group.chi, dtype=np.float64)

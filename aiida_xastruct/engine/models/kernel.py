@@ -43,6 +43,10 @@ _ROWS = 256
 #: Standardised inputs are cut here, as in networks.
 _CUT = 8.0
 
+#: Precision of tensors in use where it is not single, and in a file where it is another than in use.
+_USED = {"weights": torch.float64}
+_WRITTEN = {"axes": torch.float16, "points": torch.float16, "weights": torch.float32}
+
 _BUFFERS = ("mean", "scale", "axes", "points", "z", "start", "weights", "components")
 
 
@@ -76,9 +80,7 @@ class SiteKernel(nn.Module):
         if set(tensors) != set(_BUFFERS) or not _fit_together({name: tensors[name].shape for name in _BUFFERS}):
             raise ModelError("the kernel model is incomplete or damaged; install the family again.")
         for name in _BUFFERS:
-            self.register_buffer(
-                name, tensors[name] if name == "z" else tensors[name].to(torch.float64 if name == "weights" else torch.float32)
-            )
+            self.register_buffer(name, tensors[name] if name == "z" else tensors[name].to(_USED.get(name, torch.float32)))
 
     @classmethod
     def fit(
@@ -152,11 +154,8 @@ class SiteKernel(nn.Module):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What `__init__` takes, as it is written: places in half precision; weights cancel each other and stay in single."""
-        half, single = ("axes", "points"), ("weights",)
-        return {
-            name: getattr(self, name).half() if name in half else getattr(self, name).float() if name in single else getattr(self, name)
-            for name in _BUFFERS
-        }
+        used = {name: getattr(self, name) for name in _BUFFERS}
+        return {name: tensor.to(_WRITTEN.get(name, tensor.dtype)) for name, tensor in used.items()}
 
 
 def _fit_together(shape: dict[str, torch.Size]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..scans import COLUMN_NAMES, Reading, ScanParameters, read_scan
+from ..scans import COLUMN_NAMES, Reading, ScanParameters, read_scan, split_values
 from .text import as_text
 
 _COMMENT = ("#", "%")
@@ -39,7 +39,7 @@ def _with_column_names(text: str, parameters: ScanParameters) -> str:
     first = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith(_COMMENT)), len(lines))
     if first == len(lines):
         return text
-    row = re.split(r"[\s;,]+", lines[first].strip())
+    (row,) = split_values([lines[first]])
     following = "".join(lines[first + 1 : first + 2]).strip()
     if row and re.match(r"[\"']?[A-Za-z_]", row[0]) and re.match(r"[-+.\d]", following):
         return "\n".join([*lines[:first], f"# {' '.join(_words(lines[first]))}", *lines[first + 1 :]])
